@@ -1,0 +1,110 @@
+"""The sizes of a Mixer, and the table of models.
+
+Sizes follow Table 1 of Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision"
+(2021, arXiv:2105.01601).
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class MixerConfig:
+    """Everything that decides the shape of a Mixer.
+
+    The paper's letters stand behind each size. The image may be rectangular; each side is a
+    multiple of the patch size.
+
+    Raises:
+        ValueError: a size is not a positive integer, an image side is not a multiple of the
+            patch size, or a rate is outside [0, 1).
+    """
+
+    patch_size: int  # P, pixels
+    num_blocks: int  # the paper's "number of layers"
+    hidden_dim: int  # C, channels of each token
+    tokens_mlp_dim: int  # D_S, hidden width of the token-mixing MLP
+    channels_mlp_dim: int  # D_C, hidden width of the channel-mixing MLP
+    num_classes: int = 1000
+    image_size: int | tuple[int, int] = 224  # pixels; (height, width) if rectangular
+    in_channels: int = 3
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0  # rate of the last block; it grows linearly from 0 at the first
+
+    def __post_init__(self) -> None:
+        sizes = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim", "num_classes")
+        for name in (*sizes, "in_channels"):
+            _check_positive(name, getattr(self, name))
+        sides = self.image_size if isinstance(self.image_size, tuple | list) else (self.image_size, self.image_size)
+        if len(sides) != 2:
+            raise ValueError(f"image_size: expected one size or (height, width), found {self.image_size!r}")
+        for side in sides:
+            _check_positive("image_size", side)
+            if side % self.patch_size:
+                raise ValueError(
+                    f"image_size: expected multiples of the patch size {self.patch_size}, found {self.image_size!r}"
+                )
+        object.__setattr__(self, "image_size", tuple(sides))
+        for name in ("dropout", "stochastic_depth"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name}: expected a rate in [0, 1), found {getattr(self, name)!r}")
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the image, pixels."""
+        height, width = self.image_size  # type: ignore[misc]  # a tuple since __post_init__
+        return height, width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = self.image_hw
+        return height // self.patch_size, width // self.patch_size
+
+    @property
+    def num_tokens(self) -> int:
+        """S, the number of tokens."""
+        rows, columns = self.grid
+        return rows * columns
+
+
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected a positive integer, found {value!r}")
+
+
+def _table_1(patch_size: int, num_blocks: int, hidden_dim: int) -> MixerConfig:
+    # In every model of Table 1 the two MLPs have half and four times the hidden width C.
+    return MixerConfig(patch_size, num_blocks, hidden_dim, hidden_dim // 2, hidden_dim * 4)
+
+
+MODELS: dict[str, MixerConfig] = {
+    "Mixer-S_32": _table_1(32, 8, 512),
+    "Mixer-S_16": _table_1(16, 8, 512),
+    "Mixer-B_32": _table_1(32, 12, 768),
+    "Mixer-B_16": _table_1(16, 12, 768),
+    "Mixer-L_32": _table_1(32, 24, 1024),
+    "Mixer-L_16": _table_1(16, 24, 1024),
+    "Mixer-H_14": _table_1(14, 32, 1280),
+    # Not in the paper: small enough to train on a CPU, for 32-pixel images.
+    "Mixer-Nano_4": MixerConfig(4, 8, 128, 64, 512, num_classes=10, image_size=32),
+}
+
+IMAGENET_21K_CLASSES = 21_843  # the official ImageNet-21k heads
+
+
+def get_config(name: str, **changes: object) -> MixerConfig:
+    """The configuration of a named model, with any fields changed.
+
+    ``name`` is a key of ``MODELS``; the suffix ``-21k`` gives the head of the official
+    ImageNet-21k files. ``changes`` are fields of ``MixerConfig``; ``None`` keeps a field.
+
+    Raises:
+        ValueError: an unknown name, or sizes that ``MixerConfig`` refuses.
+    """
+    base = name.removesuffix("-21k")
+    if base not in MODELS:
+        raise ValueError(f"model: expected one of {', '.join(MODELS)} (with -21k or without), found {name!r}")
+    config = MODELS[base]
+    if base != name:
+        config = replace(config, num_classes=IMAGENET_21K_CLASSES)
+    return replace(config, **{field: value for field, value in changes.items() if value is not None})  # type: ignore[arg-type]
