@@ -4,7 +4,11 @@ A notebook calls ``check("1.2", answer)``. A check is a function registered with
 it takes the answer and returns ``None`` when it is right, else a hint, one or two sentences long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 Check = Callable[[object], "str | None"]
 CHECKS: dict[str, Check] = {}
@@ -33,3 +37,200 @@ def check(number: str, answer: object) -> None:
     except Exception as error:  # whatever the reader's code raises becomes a hint
         hint = f"your answer stopped with {type(error).__name__}: {error}"
     print(f"Exercise {number}: right." if hint is None else f"Exercise {number}: not yet. Hint: {hint}")
+
+
+def compare(name: str, mine: Tensor, reference: Tensor, tolerance: float = 1e-6) -> bool:
+    """Print whether two tensors agree: the same shape, and no entry further off than ``tolerance``.
+
+    What it prints when they agree is the same on every machine.
+    """
+    if mine.shape != reference.shape:
+        print(f"{name}: DIFFERENT SHAPES, {tuple(mine.shape)} against {tuple(reference.shape)}")
+        return False
+    difference = (mine - reference).abs().max().item() if mine.numel() else 0.0
+    if not difference <= tolerance:  # also true for nan
+        print(f"{name}: DIFFERENT, by up to {difference:.1e}")
+        return False
+    print(f"{name}: the same, shape {tuple(mine.shape)}, no entry off by more than {tolerance:.0e}")
+    return True
+
+
+def wrong_tensor(found: object, shape: Sequence[int], what: str = "the result") -> str | None:
+    """A hint if ``found`` is no tensor of this shape, else ``None``; for use in checks."""
+    if found is None or found is Ellipsis:
+        return f"nothing came back. Replace the stub and return {what}, a tensor of shape {tuple(shape)}."
+    if not isinstance(found, Tensor):
+        return f"{what} should be a tensor of shape {tuple(shape)}, found {type(found).__name__}."
+    if tuple(found.shape) != tuple(shape):
+        return f"{what} should have shape {tuple(shape)}, found {tuple(found.shape)}."
+    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+        return f"{what} holds nan or infinity."
+    return None
+
+
+# ------------------------------------------------------------------------- notebook 1: patch embedding
+
+
+def _count_up(*shape: int) -> Tensor:
+    """A tensor of the numbers 0, 1, 2, … in double precision: every entry tells where it came from."""
+    size = 1
+    for side in shape:
+        size *= side
+    return torch.arange(size, dtype=torch.float64).reshape(shape)
+
+
+@exercise("1.1")
+def _patchify(answer: object) -> str | None:
+    assert callable(answer)
+    for batch, height, width, patch in ((2, 4, 6, 2), (1, 6, 3, 3)):
+        images = _count_up(batch, 3, height, width)
+        tokens = (height // patch) * (width // patch)
+        found = answer(images, patch)
+        hint = wrong_tensor(found, (batch, tokens, 3 * patch * patch), "the patches")
+        if hint:
+            return f"for images of shape {tuple(images.shape)} and patch size {patch}: {hint}"
+        if torch.equal(found, functional.unfold(images, patch, stride=patch).transpose(1, 2)):
+            continue
+        if torch.equal(found, images.reshape(found.shape)):
+            return "a plain reshape cuts strips across the image. Split H and W first, then permute."
+        grid = images.reshape(batch, 3, height // patch, patch, width // patch, patch)
+        if torch.equal(found, grid.permute(0, 2, 4, 3, 5, 1).reshape(found.shape)):
+            return (
+                "these are the right patches, but each lists its pixels before its colours. Put the colour axis first."
+            )
+        if torch.equal(found, grid.permute(0, 4, 2, 1, 3, 5).reshape(found.shape)):
+            return (
+                "these are the right patches in the wrong order: go along the rows of the grid, not down its columns."
+            )
+        return "the shape is right, the entries are not. Check the order of the axes in your permute."
+    return None
+
+
+@exercise("1.2")
+def _unpatchify(answer: object) -> str | None:
+    assert callable(answer)
+    for batch, rows, columns, patch in ((1, 2, 2, 2), (2, 2, 3, 2), (1, 1, 2, 3)):
+        images = _count_up(batch, 3, rows * patch, columns * patch)
+        patches = functional.unfold(images, patch, stride=patch).transpose(1, 2)
+        found = answer(patches, patch, (rows, columns))
+        hint = wrong_tensor(found, images.shape, "the images")
+        if hint:
+            return f"for a grid of {rows} × {columns} patches of {patch} pixels: {hint}"
+        if not torch.equal(found, images):
+            if torch.equal(found, patches.reshape(images.shape)):
+                return "a plain reshape leaves the pixels in the order of the patches. Undo the permute of the way in."
+            return (
+                f"the pixels are not where they were. Try it on one image of {rows} × {columns} patches and print it."
+            )
+    return None
+
+
+@exercise("1.3")
+def _official_kernel(answer: object) -> str | None:
+    assert callable(answer)
+    kernel = torch.sin(_count_up(4, 4, 3, 5))  # (P, P, 3, C)
+    found = answer(kernel)
+    hint = wrong_tensor(found, (5, 3, 4, 4), "the weight for nn.Conv2d")
+    if hint:
+        return hint
+    if torch.equal(found, kernel.permute(3, 2, 0, 1)):
+        return None
+    if torch.equal(found, kernel.permute(3, 2, 1, 0)):
+        return "nearly: height and width are swapped, so every filter is mirrored along its diagonal."
+    if torch.equal(found, kernel.reshape(5, 3, 4, 4)):
+        return "a reshape gives scrambled filters. The axes have to move: permute."
+    return "the shape is right, but the axes did not move to their places: height, width, colour, filter become which?"
+
+
+# ------------------------------------------------------------- notebook 2: token and channel mixing
+
+
+@exercise("2.1")
+def _token_mixing(answer: object) -> str | None:
+    assert callable(answer)
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"x": (2, 6, 4), "w1": (5, 6), "b1": (5,), "w2": (6, 5), "b2": (6,)}
+    inputs = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    x, w1, b1, w2, b2 = inputs.values()
+    found = answer(x, w1, b1, w2, b2)
+    hint = wrong_tensor(found, x.shape, "the mixed table")
+    if hint:
+        return hint
+
+    def mixed(approximate: str) -> Tensor:
+        hidden = functional.gelu(x.transpose(1, 2) @ w1.T + b1, approximate=approximate)  # (B, C, D_S)
+        return (hidden @ w2.T + b2).transpose(1, 2)  # (B, S, C)
+
+    if torch.allclose(found, mixed("tanh"), rtol=0, atol=1e-9):
+        return None
+    if torch.allclose(found, mixed("none"), rtol=0, atol=1e-9):
+        return "very close: you used the exact GELU. Ask for the tanh approximation, as the official code does."
+    if torch.allclose(found, x + mixed("tanh"), rtol=0, atol=1e-9):
+        return "you added the skip connection too. Return only what the MLP gives."
+    return "the shape is right, the numbers are not. Is the GELU in place, and does each bias go with the token axis?"
+
+
+@exercise("2.2")
+def _layer_norm(answer: object) -> str | None:
+    assert callable(answer)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 6, generator=generator, dtype=torch.float64) * 3 + 1
+    scale, bias = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    found = answer(x, scale, bias)
+    hint = wrong_tensor(found, x.shape, "the normalised table")
+    if hint:
+        return hint
+    if torch.allclose(found, functional.layer_norm(x, (6,), scale, bias, eps=1e-6), rtol=0, atol=1e-12):
+        tiny = x * 1e-4  # here the epsilon shows
+        if torch.allclose(
+            answer(tiny, scale, bias), functional.layer_norm(tiny, (6,), scale, bias, eps=1e-6), atol=1e-9
+        ):
+            return None
+        return "right for ordinary tables, wrong for tiny numbers: add 1e-6 to the variance, before the square root."
+    unbiased = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-6).sqrt() * scale + bias
+    if torch.allclose(found, unbiased, rtol=0, atol=1e-6):
+        return "you divided by C - 1 in the variance, as torch.var and torch.std do by default. LayerNorm divides by C."
+    if torch.allclose(found.mean(1), found.mean(1)[:, :1].expand(2, 6), rtol=0, atol=1e-9):
+        return "the columns have been normalised. LayerNorm works on each token: on the rows."
+    return (
+        "the shape is right, the numbers are not. Mean and variance are over the channels, for each token on its own."
+    )
+
+
+@exercise("2.3")
+def _blur_matrix(answer: object) -> str | None:
+    assert callable(answer)
+    for rows, columns in ((4, 4), (3, 5)):
+        tokens = rows * columns
+        found = answer(rows, columns)
+        hint = wrong_tensor(found, (tokens, tokens), "the matrix")
+        if hint:
+            return f"for a grid of {rows} × {columns} tokens: {hint}"
+        found = found.double()
+        pictures = torch.eye(tokens, dtype=torch.float64).reshape(tokens, 1, rows, columns)  # one bright token each
+        box = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
+        expected = functional.conv2d(pictures, box, padding=1).reshape(tokens, tokens).T
+        if torch.allclose(found, expected, rtol=0, atol=1e-6):
+            continue
+        if torch.allclose(found, expected / expected.sum(1, keepdim=True), rtol=0, atol=1e-6):
+            return "at the edges you average over the neighbours that exist. With zero padding every weight is 1/9."
+        if torch.equal(found != 0, expected != 0):
+            return "the right neighbours, but the wrong numbers: a box blur takes 1/9 of each."
+        wrapped = torch.eye(tokens, dtype=torch.float64).reshape(tokens, 1, rows, columns)
+        wrapped = (
+            functional.conv2d(functional.pad(wrapped, (1, 1, 1, 1), mode="circular"), box).reshape(tokens, tokens).T
+        )
+        if torch.allclose(found, wrapped, rtol=0, atol=1e-6):
+            return (
+                "your neighbours wrap round the edges of the image. With zero padding there is nothing beyond an edge."
+            )
+        strip = [
+            [1 / 9 if abs(i - j) in (0, 1, columns - 1, columns, columns + 1) else 0.0 for j in range(tokens)]
+            for i in range(tokens)
+        ]
+        if torch.allclose(found, torch.tensor(strip, dtype=torch.float64), rtol=0, atol=1e-6):
+            return (
+                "the last token of a row is not a neighbour of the first token of the next row. Compare row and column."
+            )
+        return "row i lists what token i takes from each token: 1/9 from itself and from each neighbour on the grid."
+    return None
