@@ -30,8 +30,11 @@ from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from mixer import plots
+from mixer.config import get_config
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 INVITATION = "A still picture. Run this cell in JupyterLab or Colab to change it:"
@@ -150,3 +153,43 @@ def choices(
         style=_STYLE,
         layout={"width": "100%" if as_slider else "auto", "max_width": "500px"},
     )
+
+
+# ----------------------------------------------------------------------- notebook 1: patches and tokens
+
+
+def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explorer:
+    """A photo cut into patches of a size that a slider sets, and what each size costs.
+
+    Args:
+        image: square, what ``plots.to_rgb`` takes.
+        name: the model whose widths the cost is worked out for, without its head.
+
+    Raises:
+        ValueError: an image that is not square, or an unknown model.
+    """
+    pixels = plots.to_rgb(image)
+    side = pixels.shape[0]
+    if pixels.shape[1] != side:
+        raise ValueError(f"image: expected a square one, found {side} × {pixels.shape[1]} pixels")
+    sizes = [size for size in range(4, side // 2 + 1) if side % size == 0]
+    costs = {}
+    for size in sizes:
+        config = get_config(name, patch_size=size, image_size=side)
+        per_block = config.tokens_mlp_dim + config.channels_mlp_dim  # two layers each, S × C times their width
+        embedding = config.in_channels * size**2
+        values = config.num_tokens * config.hidden_dim
+        costs[size] = values * (embedding + 2 * config.num_blocks * per_block) / 1e9
+
+    def draw(patch: int) -> Figure:
+        return plots.patch_sizes(pixels, patch, costs, "billion multiplications for one image")
+
+    def say(patch: int) -> str:
+        grid = side // patch
+        return (
+            f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = {grid * grid:,} tokens, each made from "
+            f"{3 * patch * patch:,} numbers. One image costs {costs[patch]:.3g} billion multiplications in {name}'s widths."
+        )
+
+    start = min(sizes, key=lambda size: abs(size - 16))
+    return Explorer(draw, say, {"patch": choices("patch size P", sizes, start, as_slider=True)})
