@@ -187,8 +187,9 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
     def say(patch: int) -> str:
         grid = side // patch
         return (
-            f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = {grid * grid:,} tokens, each made from "
-            f"{3 * patch * patch:,} numbers. One image costs {costs[patch]:.3g} billion multiplications in {name}'s widths."
+            f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = {grid * grid:,} tokens, each made "
+            f"from {3 * patch * patch:,} numbers. With the widths of {name}, one image costs {costs[patch]:.3g} billion "
+            f"multiplications."
         )
 
     start = min(sizes, key=lambda size: abs(size - 16))
