@@ -188,7 +188,7 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
         grid = side // patch
         return (
             f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = {grid * grid:,} tokens, each made "
-            f"from {3 * patch * patch:,} numbers. With the widths of {name}, one image costs {costs[patch]:.3g} billion "
+            f"from {3 * patch * patch:,} numbers. With {name}'s widths, one image costs {costs[patch]:.3g} billion "
             f"multiplications."
         )
 
