@@ -4,6 +4,7 @@ A notebook calls ``check("1.2", answer)``. A check is a function registered with
 it takes the answer and returns ``None`` when it is right, else a hint, one or two sentences long.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,7 +37,8 @@ def check(number: str, answer: object) -> None:
         hint = CHECKS[number](answer)
     except Exception as error:  # whatever the reader's code raises becomes a hint
         hint = f"your answer stopped with {type(error).__name__}: {error}"
-    print(f"Exercise {number}: right." if hint is None else f"Exercise {number}: not yet. Hint: {hint}")
+    text = f"Exercise {number}: right." if hint is None else f"Exercise {number}: not yet. Hint: {hint}"
+    print(textwrap.fill(text, width=88))
 
 
 def compare(name: str, mine: Tensor, reference: Tensor, tolerance: float = 1e-6) -> bool:
