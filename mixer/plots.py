@@ -10,6 +10,7 @@ JupyterLab's dark theme; 7 to 9 inches wide at 100 dots an inch, which is the wi
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -18,8 +19,11 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from mixer.config import MixerConfig, get_config
 
 # Okabe & Ito, "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
 COLORS = {
@@ -472,3 +476,248 @@ def patch_sizes(image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, 
     right.set_xlabel("patch size P, pixels")
     right.set_title(f"{unit}\n(bars on a logarithmic scale)", fontsize=10)
     return fig
+
+
+# -------------------------------------------------------------------- README: the architecture, drawn
+
+_TOKEN, _CHANNEL = COLORS["blue"], COLORS["red"]  # what belongs to token mixing, and to channel mixing
+_INK, _SOFT, _BOX = "#222222", "#767676", "#F1F1F1"
+_SIDE, _COLUMNS, _CELL = 3, 8, 13.0  # the drawing's own 3 × 3 patches and 8 channels; pixels of a table's cell
+
+
+def architecture(name: str) -> Figure:
+    """The model in one drawing: shapes at every arrow, skip connections, transposes.
+
+    The upper part is the whole model, the two rows below open one Mixer block. A token table has a row for each token
+    and a column for each channel: token mixing reads it by columns, channel mixing by rows.
+
+    Args:
+        name: the model of ``MODELS`` whose numbers stand in the drawing, such as ``"Mixer-B_16"``.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    config = get_config(name)
+    fig = Figure(figsize=(9.0, 7.6))
+    fig.patch.set_alpha(0.0)  # the ground is a white card with round corners, so that it sits well on a dark page
+    ax = bare(fig.add_axes((0, 0, 1, 1)))
+    ax.patch.set_alpha(0.0)
+    _card(ax, 2, 2, 896, 756, "white", "#D0D0D0", round_by=16, zorder=0)
+    _draw_model(ax, config)
+    _draw_token_mixing(ax, config)
+    _draw_channel_mixing(ax, config)
+    height, width = config.image_hw
+    numbers = f"numbers of {name.replace('_', '/')} at {height} × {width} pixels"
+    letters = f"S tokens, C channels, P pixels a side of a patch; {numbers}"
+    _words(ax, 450, 741, letters, size=9, color=_SOFT)
+    ax.set(xlim=(0, 900), ylim=(760, 0), aspect="equal")  # y downwards, a unit is a pixel of the README
+    return fig
+
+
+def _draw_model(ax: Axes, config: MixerConfig) -> None:
+    patch, tokens, channels = config.patch_size, config.num_tokens, config.hidden_dim
+    (height, width), pixels = config.image_hw, patch * patch * config.in_channels
+    y, under = 120.0, 193.0
+    side, gap, left, top = 36.0, 3.0, 24.0, 63.0
+    for index, piece in enumerate(_pieces()):
+        at_x, at_y = left + index % _SIDE * (side + gap), top + index // _SIDE * (side + gap)
+        ax.imshow(piece, extent=(at_x, at_x + side, at_y + side, at_y), interpolation="bilinear", zorder=2)
+    _words(ax, left + 57, 40, "image", weight="bold")
+    _words(ax, left + 57, under, f"{height} × {width} × {config.in_channels}\n{patch} × {patch} pixels a patch")
+    _arrow(ax, 146, 182, y, "cut")
+    _pieces_beside(ax, 188, y)
+    _words(ax, 195, 40, "patches", weight="bold")
+    _words(ax, 195, under, f"S × 3P²\n{tokens} × {pixels}")
+    _arrow(ax, 209, 229, y)
+    _box(ax, 231, y, 66, f"Linear\n(stem)\n{pixels} → {channels}\nsame for\nall patches")
+    _arrow(ax, 299, 319, y)
+    _pieces_beside(ax, 324, y)
+    _table(ax, 341, y, column=2, row=6)
+    _words(ax, 393, 40, "token table", weight="bold")
+    _words(ax, 393, under, f"S × C\n{tokens} × {channels}")
+    _words(ax, 449, y - 26, "one channel", color=_TOKEN, ha="left", size=8.5)
+    _words(ax, 449, y + 27, "one token", color=_CHANNEL, ha="left", size=8.5)
+    _arrow(ax, 449, 527, y, "S × C")
+    for offset in (8, 4, 0):
+        _card(ax, 529 + offset, y - 46 - offset, 88, 92, "#FFF4CC", "#A67C00", zorder=3 - offset / 10)
+    _words(ax, 573, y, f"{config.num_blocks} ×\nMixer\nblock", size=12, weight="bold")
+    _arrow(ax, 627, 667, y, "S × C")
+    _box(ax, 669, y, 24, "LayerNorm", rotation=90)
+    _arrow(ax, 695, 735, y, "S × C")
+    _box(ax, 737, y, 38, "mean over\nthe tokens", rotation=90)
+    _arrow(ax, 777, 813, y, "C", str(channels))
+    _box(ax, 815, y, 24, "Linear (head)", rotation=90)
+    _arrow(ax, 841, 872, y)
+    _words(ax, 836, under, f"scores of\n{config.num_classes:,} classes")
+    ax.fill([529, 617, 884, 16], [y + 47, y + 47, 236, 236], color="#FFF4CC", alpha=0.5, linewidth=0, zorder=0.5)
+    _card(ax, 16, 226, 868, 500, "#FFFCF0", "#A67C00", zorder=0.6)
+    _words(ax, 450, 246, "Inside one Mixer block", size=12, weight="bold")
+
+
+def _draw_token_mixing(ax: Axes, config: MixerConfig) -> None:
+    tokens, channels = config.num_tokens, config.hidden_dim
+    y, under = 378.0, 454.0
+    _words(ax, 32, 272, "1  Token mixing", color=_TOKEN, size=12, weight="bold", ha="left")
+    _words(ax, 186, 272, "looks at one channel of all tokens at a time", color=_TOKEN, size=10, ha="left")
+    _pieces_beside(ax, 34, y)
+    _table(ax, 51, y, column=2)
+    _words(ax, 103, under, f"S × C = {tokens} × {channels}")
+    _arrow(ax, 158, 212, y, "   S × C")
+    _box(ax, 214, y, 24, "LayerNorm", rotation=90)
+    _arrow(ax, 240, 282, y, "S × C")
+    _box(ax, 284, y, 24, "transpose", rotation=90)
+    _arrow(ax, 310, 352, y, "C × S")
+    _pieces_above(ax, 356, y)
+    _table(ax, 356, y, row=2, turned=True)
+    _words(ax, 415, under, f"C × S = {channels} × {tokens}")
+    _arrow(ax, 477, 519, y, "C × S")
+    _mlp(ax, 523, y, ("S", "$D_S$", "S"), (tokens, config.tokens_mlp_dim), _TOKEN)
+    _words(ax, 585, 312, "MLP 1", color=_TOKEN, weight="bold", size=10.5)
+    _words(ax, 585, under + 16, f"the same for all {channels} channels", color=_TOKEN)
+    _arrow(ax, 651, 693, y, "C × S")
+    _box(ax, 695, y, 24, "transpose", rotation=90)
+    _arrow(ax, 721, 771, y, "S × C")
+    _skip(ax, 166, 783, y, 291)
+    ax.plot([793, 866, 866, 24, 24], [y, y, 488, 488, 608], color=_INK, linewidth=1.3, solid_joinstyle="round")
+    _words(ax, 829, y - 9, "S × C", size=8.5)
+
+
+def _draw_channel_mixing(ax: Axes, config: MixerConfig) -> None:
+    tokens, channels = config.num_tokens, config.hidden_dim
+    y, under = 608.0, 684.0
+    _words(ax, 40, 510, "2  Channel mixing", color=_CHANNEL, size=12, weight="bold", ha="left")
+    _words(ax, 224, 510, "looks at all channels of one token at a time", color=_CHANNEL, size=10, ha="left")
+    _arrow(ax, 24, 34, y)
+    _pieces_beside(ax, 38, y)
+    _table(ax, 55, y, row=6)
+    _words(ax, 107, under, f"S × C = {tokens} × {channels}")
+    _arrow(ax, 162, 242, y, "S × C")
+    _box(ax, 244, y, 24, "LayerNorm", rotation=90)
+    _arrow(ax, 270, 352, y, "S × C")
+    _mlp(ax, 357, y, ("C", "$D_C$", "C"), (channels, config.channels_mlp_dim), _CHANNEL)
+    _words(ax, 419, 544, "MLP 2", color=_CHANNEL, weight="bold", size=10.5)
+    _words(ax, 419, under + 16, f"the same for all {tokens} tokens", color=_CHANNEL)
+    _arrow(ax, 486, 566, y, "S × C")
+    _skip(ax, 170, 578, y, 528)
+    _arrow(ax, 589, 660, y, "S × C")
+    _pieces_beside(ax, 666, y)
+    _table(ax, 683, y)
+    _words(ax, 735, under, f"S × C = {tokens} × {channels}")
+    _arrow(ax, 791, 870, y, "S × C", "next block")
+
+
+def _words(ax: Axes, x: float, y: float, text: str, *, size: float = 9, **options: Any) -> None:
+    common: dict[str, Any] = {"color": _INK, "ha": "center", "va": "center", "family": "DejaVu Sans", "zorder": 5}
+    ax.text(x, y, text, fontsize=size, linespacing=1.15, **(common | options))
+
+
+def _card(
+    ax: Axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    face: str,
+    edge: str,
+    *,
+    round_by: float = 8,
+    zorder: float,
+) -> None:
+    style = BoxStyle.Round(pad=0, rounding_size=round_by)
+    patch = FancyBboxPatch((x, y), width, height, style, facecolor=face, edgecolor=edge, linewidth=1.2, zorder=zorder)
+    ax.add_patch(patch)
+
+
+def _box(ax: Axes, x: float, y: float, width: float, text: str, rotation: float = 0) -> None:
+    _card(ax, x, y - 46, width, 92, _BOX, _SOFT, round_by=6, zorder=2)
+    _words(ax, x + width / 2, y, text, rotation=rotation, size=8.5 if "\n" in text else 9)
+
+
+def _arrow(ax: Axes, x: float, to_x: float, y: float, above: str = "", below: str = "") -> None:
+    style = {"arrowstyle": "-|>,head_width=0.28,head_length=0.5", "color": _INK, "linewidth": 1.3}
+    ax.annotate("", (to_x, y), (x, y), arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=4)
+    _words(ax, (x + to_x) / 2 - 2, y - 9, above, size=8.2)
+    _words(ax, (x + to_x) / 2 - 2, y + 9, below, size=8.2)
+
+
+def _skip(ax: Axes, x: float, plus_x: float, y: float, top: float) -> None:
+    """A skip connection: leaves the line at ``x``, runs over everything at ``top``, and is added at ``plus_x``."""
+    ax.plot([x, x, plus_x, plus_x], [y, top, top, y - 10], color=_INK, linewidth=1.3, solid_joinstyle="round", zorder=1)
+    ax.plot(x, y, "o", color=_INK, markersize=4, zorder=5)
+    ax.plot(plus_x, y, "o", markersize=15, markerfacecolor="white", markeredgecolor=_INK, markeredgewidth=1.3, zorder=4)
+    _words(ax, plus_x, y, "+", size=13, weight="bold")
+    label = {"facecolor": "#FFFCF0", "edgecolor": "none", "pad": 2}
+    _words(ax, x + 62, top, "skip connection", size=8.5, bbox=label)
+
+
+def _mlp(ax: Axes, x: float, y: float, letters: tuple[str, str, str], sizes: tuple[int, int], color: str) -> None:
+    """Three bars as high as the layers are wide, with the linear maps between them; 124 wide."""
+    outer = 92 * sizes[0] / sizes[1] / 2
+    places, halves = (x + 6, x + 62, x + 118), (outer, 46.0, outer)
+    for (a, b), (p, q) in zip(pairwise(places), pairwise(halves), strict=True):
+        ax.fill([a, b, b, a], [y - p, y - q, y + q, y + p], color=color, alpha=0.16, linewidth=0, zorder=1)
+        _words(ax, (a + b) / 2, y, "Linear", size=8)
+    for place, half, letter, size in zip(places, halves, letters, (*sizes, sizes[0]), strict=True):
+        _card(ax, place - 6, y - half, 12, 2 * half, color, color, round_by=3, zorder=2)
+        _words(ax, place, y + 58, letter, size=9.5)
+        _words(ax, place, y + 73, f"{size:,}", size=8.5)
+    _words(ax, places[1], y, "GELU", size=8.5, rotation=90, color="white")
+
+
+def _table(
+    ax: Axes, x: float, y: float, *, column: int | None = None, row: int | None = None, turned: bool = False
+) -> None:
+    """A token table, its left edge at ``x`` and its middle at ``y``, with a column and a row picked out."""
+    shape = (_COLUMNS, _SIDE**2) if turned else (_SIDE**2, _COLUMNS)
+    shades = np.random.default_rng(3).uniform(0.0, 1.0, (_SIDE**2, _COLUMNS))
+    shades = shades.T if turned else shades
+    row_color = _TOKEN if turned else _CHANNEL
+    top = y - shape[0] * _CELL / 2
+    for i, j in np.ndindex(shape):
+        color = row_color if i == row else _TOKEN if j == column else "#9A9A9A"
+        strength = (0.55 + 0.45 * shades[i, j]) if row == i or column == j else (0.18 + 0.4 * shades[i, j])
+        corner = (x + j * _CELL + 0.75, top + i * _CELL + 0.75)
+        ax.add_patch(Rectangle(corner, _CELL - 1.5, _CELL - 1.5, facecolor=color, alpha=strength, zorder=3))
+    for index, color, across in ((row, row_color, True), (column, _TOKEN, False)):
+        if index is not None:
+            corner = (x, top + index * _CELL) if across else (x + index * _CELL, top)
+            size = (shape[1] * _CELL, _CELL) if across else (_CELL, shape[0] * _CELL)
+            ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=1.8, zorder=4))
+
+
+def _pieces_beside(ax: Axes, x: float, y: float) -> None:
+    """The drawing's patches one below the other, a row of a token table each."""
+    for index, piece in enumerate(_pieces()):
+        top = y + (index - _SIDE**2 / 2) * _CELL
+        ax.imshow(
+            piece, extent=(x + 0.5, x + _CELL - 0.5, top + _CELL - 0.5, top + 0.5), interpolation="bilinear", zorder=2
+        )
+
+
+def _pieces_above(ax: Axes, x: float, y: float) -> None:
+    """The drawing's patches side by side over a turned table."""
+    bottom = y - _COLUMNS * _CELL / 2 - 4
+    for index, piece in enumerate(_pieces()):
+        left = x + index * _CELL
+        extent = (left + 0.5, left + _CELL - 0.5, bottom - 0.5, bottom - _CELL + 0.5)
+        ax.imshow(piece, extent=extent, interpolation="bilinear", zorder=2)
+
+
+def _pieces() -> NDArray[np.uint8]:
+    """The patches of a small landscape, drawn with a few formulas: (9, 40, 40, 3)."""
+    size = 40 * _SIDE
+    y, x = np.mgrid[0:1:1j * size, 0:1:1j * size]  # fmt: skip
+    layers: list[tuple[NDArray[Any], tuple[float, float, float]]] = [
+        (np.clip((0.11 - np.hypot(x - 0.74, y - 0.2)) * 60, 0, 1), (1.0, 0.86, 0.35)),  # sun
+        (np.clip((y - 0.3 - 1.25 * np.abs(x - 0.36)) * 60, 0, 1), (0.42, 0.47, 0.62)),  # mountain
+        (np.clip((y - 0.3 - 1.25 * np.abs(x - 0.36)) * 60, 0, 1) * (y < 0.42 + 0.025 * np.sin(60 * x)), (0.97,) * 3),
+        (np.clip((y - 0.45 - 0.9 * np.abs(x - 0.85)) * 60, 0, 1), (0.33, 0.39, 0.55)),  # a lower one
+        (np.clip((y - 0.66 - 0.03 * np.sin(7 * x)) * 60, 0, 1), (0.38, 0.62, 0.36)),  # meadow
+        (np.clip((y - 0.80 + 0.16 * x**2) * 60, 0, 1), (0.30, 0.58, 0.80)),  # lake
+        (np.clip((0.09 - np.hypot((x - 0.2) * 1.3, y - 0.6)) * 60, 0, 1), (0.16, 0.42, 0.24)),  # tree
+        ((np.abs(x - 0.2) < 0.013) * np.clip((y - 0.62) * 60, 0, 1) * (y < 0.76), (0.36, 0.25, 0.2)),  # its trunk
+    ]
+    sky = np.stack([0.55 + 0.35 * y, 0.78 + 0.12 * y, 0.95 - 0.05 * y], axis=-1)
+    for cover, color in layers:
+        sky = sky * (1 - cover[..., None]) + cover[..., None] * np.array(color)
+    return _grid_of((sky * 255).round().astype(np.uint8), size // _SIDE)
