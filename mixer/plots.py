@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import matplotlib
+import matplotlib.patches
 import matplotlib.ticker
 import numpy as np
 from cycler import cycler
@@ -502,14 +503,14 @@ def architecture(name: str) -> Figure:
     fig.patch.set_alpha(0.0)  # the ground is a white card with round corners, so that it sits well on a dark page
     ax = bare(fig.add_axes((0, 0, 1, 1)))
     ax.patch.set_alpha(0.0)
-    _card(ax, 2, 2, 896, 756, "white", "#D0D0D0", round_by=16, zorder=0)
+    _draw_card(ax, 2, 2, 896, 756, "white", "#D0D0D0", round_by=16, zorder=0)
     _draw_model(ax, config)
     _draw_token_mixing(ax, config)
     _draw_channel_mixing(ax, config)
     height, width = config.image_hw
     numbers = f"numbers of {name.replace('_', '/')} at {height} × {width} pixels"
     letters = f"S tokens, C channels, P pixels a side of a patch; {numbers}"
-    _words(ax, 450, 741, letters, size=9, color=_SOFT)
+    _draw_words(ax, 450, 741, letters, size=9, color=_SOFT)
     ax.set(xlim=(0, 900), ylim=(760, 0), aspect="equal")  # y downwards, a unit is a pixel of the README
     return fig
 
@@ -519,99 +520,99 @@ def _draw_model(ax: Axes, config: MixerConfig) -> None:
     (height, width), pixels = config.image_hw, patch * patch * config.in_channels
     y, under = 120.0, 193.0
     side, gap, left, top = 36.0, 3.0, 24.0, 63.0
-    for index, piece in enumerate(_pieces()):
+    for index, piece in enumerate(_landscape()):
         at_x, at_y = left + index % _SIDE * (side + gap), top + index // _SIDE * (side + gap)
         ax.imshow(piece, extent=(at_x, at_x + side, at_y + side, at_y), interpolation="bilinear", zorder=2)
-    _words(ax, left + 57, 40, "image", weight="bold")
-    _words(ax, left + 57, under, f"{height} × {width} × {config.in_channels}\n{patch} × {patch} pixels a patch")
-    _arrow(ax, 146, 182, y, "cut")
-    _pieces_beside(ax, 188, y)
-    _words(ax, 195, 40, "patches", weight="bold")
-    _words(ax, 195, under, f"S × 3P²\n{tokens} × {pixels}")
-    _arrow(ax, 209, 229, y)
-    _box(ax, 231, y, 66, f"Linear\n(stem)\n{pixels} → {channels}\nsame for\nall patches")
-    _arrow(ax, 299, 319, y)
-    _pieces_beside(ax, 324, y)
-    _table(ax, 341, y, column=2, row=6)
-    _words(ax, 393, 40, "token table", weight="bold")
-    _words(ax, 393, under, f"S × C\n{tokens} × {channels}")
-    _words(ax, 449, y - 26, "one channel", color=_TOKEN, ha="left", size=8.5)
-    _words(ax, 449, y + 27, "one token", color=_CHANNEL, ha="left", size=8.5)
-    _arrow(ax, 449, 527, y, "S × C")
+    _draw_words(ax, left + 57, 40, "image", weight="bold")
+    _draw_words(ax, left + 57, under, f"{height} × {width} × {config.in_channels}\n{patch} × {patch} pixels a patch")
+    _draw_arrow(ax, 146, 182, y, "cut")
+    _draw_pieces_beside(ax, 188, y)
+    _draw_words(ax, 195, 40, "patches", weight="bold")
+    _draw_words(ax, 195, under, f"S × 3P²\n{tokens} × {pixels}")
+    _draw_arrow(ax, 209, 229, y)
+    _draw_box(ax, 231, y, 66, f"Linear\n(stem)\n{pixels} → {channels}\nsame for\nall patches")
+    _draw_arrow(ax, 299, 319, y)
+    _draw_pieces_beside(ax, 324, y)
+    _draw_table(ax, 341, y, column=2, row=6)
+    _draw_words(ax, 393, 40, "token table", weight="bold")
+    _draw_words(ax, 393, under, f"S × C\n{tokens} × {channels}")
+    _draw_words(ax, 449, y - 26, "one channel", color=_TOKEN, ha="left", size=8.5)
+    _draw_words(ax, 449, y + 27, "one token", color=_CHANNEL, ha="left", size=8.5)
+    _draw_arrow(ax, 449, 527, y, "S × C")
     for offset in (8, 4, 0):
-        _card(ax, 529 + offset, y - 46 - offset, 88, 92, "#FFF4CC", "#A67C00", zorder=3 - offset / 10)
-    _words(ax, 573, y, f"{config.num_blocks} ×\nMixer\nblock", size=12, weight="bold")
-    _arrow(ax, 627, 667, y, "S × C")
-    _box(ax, 669, y, 24, "LayerNorm", rotation=90)
-    _arrow(ax, 695, 735, y, "S × C")
-    _box(ax, 737, y, 38, "mean over\nthe tokens", rotation=90)
-    _arrow(ax, 777, 813, y, "C", str(channels))
-    _box(ax, 815, y, 24, "Linear (head)", rotation=90)
-    _arrow(ax, 841, 872, y)
-    _words(ax, 836, under, f"scores of\n{config.num_classes:,} classes")
+        _draw_card(ax, 529 + offset, y - 46 - offset, 88, 92, "#FFF4CC", "#A67C00", zorder=3 - offset / 10)
+    _draw_words(ax, 573, y, f"{config.num_blocks} ×\nMixer\nblock", size=12, weight="bold")
+    _draw_arrow(ax, 627, 667, y, "S × C")
+    _draw_box(ax, 669, y, 24, "LayerNorm", rotation=90)
+    _draw_arrow(ax, 695, 735, y, "S × C")
+    _draw_box(ax, 737, y, 38, "mean over\nthe tokens", rotation=90)
+    _draw_arrow(ax, 777, 813, y, "C", str(channels))
+    _draw_box(ax, 815, y, 24, "Linear (head)", rotation=90)
+    _draw_arrow(ax, 841, 872, y)
+    _draw_words(ax, 836, under, f"scores of\n{config.num_classes:,} classes")
     ax.fill([529, 617, 884, 16], [y + 47, y + 47, 236, 236], color="#FFF4CC", alpha=0.5, linewidth=0, zorder=0.5)
-    _card(ax, 16, 226, 868, 500, "#FFFCF0", "#A67C00", zorder=0.6)
-    _words(ax, 450, 246, "Inside one Mixer block", size=12, weight="bold")
+    _draw_card(ax, 16, 226, 868, 500, "#FFFCF0", "#A67C00", zorder=0.6)
+    _draw_words(ax, 450, 246, "Inside one Mixer block", size=12, weight="bold")
 
 
 def _draw_token_mixing(ax: Axes, config: MixerConfig) -> None:
     tokens, channels = config.num_tokens, config.hidden_dim
     y, under = 378.0, 454.0
-    _words(ax, 32, 272, "1  Token mixing", color=_TOKEN, size=12, weight="bold", ha="left")
-    _words(ax, 186, 272, "looks at one channel of all tokens at a time", color=_TOKEN, size=10, ha="left")
-    _pieces_beside(ax, 34, y)
-    _table(ax, 51, y, column=2)
-    _words(ax, 103, under, f"S × C = {tokens} × {channels}")
-    _arrow(ax, 158, 212, y, "   S × C")
-    _box(ax, 214, y, 24, "LayerNorm", rotation=90)
-    _arrow(ax, 240, 282, y, "S × C")
-    _box(ax, 284, y, 24, "transpose", rotation=90)
-    _arrow(ax, 310, 352, y, "C × S")
-    _pieces_above(ax, 356, y)
-    _table(ax, 356, y, row=2, turned=True)
-    _words(ax, 415, under, f"C × S = {channels} × {tokens}")
-    _arrow(ax, 477, 519, y, "C × S")
-    _mlp(ax, 523, y, ("S", "$D_S$", "S"), (tokens, config.tokens_mlp_dim), _TOKEN)
-    _words(ax, 585, 312, "MLP 1", color=_TOKEN, weight="bold", size=10.5)
-    _words(ax, 585, under + 16, f"the same for all {channels} channels", color=_TOKEN)
-    _arrow(ax, 651, 693, y, "C × S")
-    _box(ax, 695, y, 24, "transpose", rotation=90)
-    _arrow(ax, 721, 771, y, "S × C")
-    _skip(ax, 166, 783, y, 291)
+    _draw_words(ax, 32, 272, "1  Token mixing", color=_TOKEN, size=12, weight="bold", ha="left")
+    _draw_words(ax, 186, 272, "looks at one channel of all tokens at a time", color=_TOKEN, size=10, ha="left")
+    _draw_pieces_beside(ax, 34, y)
+    _draw_table(ax, 51, y, column=2)
+    _draw_words(ax, 103, under, f"S × C = {tokens} × {channels}")
+    _draw_arrow(ax, 158, 212, y, "   S × C")
+    _draw_box(ax, 214, y, 24, "LayerNorm", rotation=90)
+    _draw_arrow(ax, 240, 282, y, "S × C")
+    _draw_box(ax, 284, y, 24, "transpose", rotation=90)
+    _draw_arrow(ax, 310, 352, y, "C × S")
+    _draw_pieces_above(ax, 356, y)
+    _draw_table(ax, 356, y, row=2, turned=True)
+    _draw_words(ax, 415, under, f"C × S = {channels} × {tokens}")
+    _draw_arrow(ax, 477, 519, y, "C × S")
+    _draw_mlp(ax, 523, y, ("S", "$D_S$", "S"), (tokens, config.tokens_mlp_dim), _TOKEN)
+    _draw_words(ax, 585, 312, "MLP 1", color=_TOKEN, weight="bold", size=10.5)
+    _draw_words(ax, 585, under + 16, f"the same for all {channels} channels", color=_TOKEN)
+    _draw_arrow(ax, 651, 693, y, "C × S")
+    _draw_box(ax, 695, y, 24, "transpose", rotation=90)
+    _draw_arrow(ax, 721, 771, y, "S × C")
+    _draw_skip(ax, 166, 783, y, 291)
     ax.plot([793, 866, 866, 24, 24], [y, y, 488, 488, 608], color=_INK, linewidth=1.3, solid_joinstyle="round")
-    _words(ax, 829, y - 9, "S × C", size=8.5)
+    _draw_words(ax, 829, y - 9, "S × C", size=8.5)
 
 
 def _draw_channel_mixing(ax: Axes, config: MixerConfig) -> None:
     tokens, channels = config.num_tokens, config.hidden_dim
     y, under = 608.0, 684.0
-    _words(ax, 40, 510, "2  Channel mixing", color=_CHANNEL, size=12, weight="bold", ha="left")
-    _words(ax, 224, 510, "looks at all channels of one token at a time", color=_CHANNEL, size=10, ha="left")
-    _arrow(ax, 24, 34, y)
-    _pieces_beside(ax, 38, y)
-    _table(ax, 55, y, row=6)
-    _words(ax, 107, under, f"S × C = {tokens} × {channels}")
-    _arrow(ax, 162, 242, y, "S × C")
-    _box(ax, 244, y, 24, "LayerNorm", rotation=90)
-    _arrow(ax, 270, 352, y, "S × C")
-    _mlp(ax, 357, y, ("C", "$D_C$", "C"), (channels, config.channels_mlp_dim), _CHANNEL)
-    _words(ax, 419, 544, "MLP 2", color=_CHANNEL, weight="bold", size=10.5)
-    _words(ax, 419, under + 16, f"the same for all {tokens} tokens", color=_CHANNEL)
-    _arrow(ax, 486, 566, y, "S × C")
-    _skip(ax, 170, 578, y, 528)
-    _arrow(ax, 589, 660, y, "S × C")
-    _pieces_beside(ax, 666, y)
-    _table(ax, 683, y)
-    _words(ax, 735, under, f"S × C = {tokens} × {channels}")
-    _arrow(ax, 791, 870, y, "S × C", "next block")
+    _draw_words(ax, 40, 510, "2  Channel mixing", color=_CHANNEL, size=12, weight="bold", ha="left")
+    _draw_words(ax, 224, 510, "looks at all channels of one token at a time", color=_CHANNEL, size=10, ha="left")
+    _draw_arrow(ax, 24, 34, y)
+    _draw_pieces_beside(ax, 38, y)
+    _draw_table(ax, 55, y, row=6)
+    _draw_words(ax, 107, under, f"S × C = {tokens} × {channels}")
+    _draw_arrow(ax, 162, 242, y, "S × C")
+    _draw_box(ax, 244, y, 24, "LayerNorm", rotation=90)
+    _draw_arrow(ax, 270, 352, y, "S × C")
+    _draw_mlp(ax, 357, y, ("C", "$D_C$", "C"), (channels, config.channels_mlp_dim), _CHANNEL)
+    _draw_words(ax, 419, 544, "MLP 2", color=_CHANNEL, weight="bold", size=10.5)
+    _draw_words(ax, 419, under + 16, f"the same for all {tokens} tokens", color=_CHANNEL)
+    _draw_arrow(ax, 486, 566, y, "S × C")
+    _draw_skip(ax, 170, 578, y, 528)
+    _draw_arrow(ax, 589, 660, y, "S × C")
+    _draw_pieces_beside(ax, 666, y)
+    _draw_table(ax, 683, y)
+    _draw_words(ax, 735, under, f"S × C = {tokens} × {channels}")
+    _draw_arrow(ax, 791, 870, y, "S × C", "next block")
 
 
-def _words(ax: Axes, x: float, y: float, text: str, *, size: float = 9, **options: Any) -> None:
+def _draw_words(ax: Axes, x: float, y: float, text: str, *, size: float = 9, **options: Any) -> None:
     common: dict[str, Any] = {"color": _INK, "ha": "center", "va": "center", "family": "DejaVu Sans", "zorder": 5}
     ax.text(x, y, text, fontsize=size, linespacing=1.15, **(common | options))
 
 
-def _card(
+def _draw_card(
     ax: Axes,
     x: float,
     y: float,
@@ -628,43 +629,43 @@ def _card(
     ax.add_patch(patch)
 
 
-def _box(ax: Axes, x: float, y: float, width: float, text: str, rotation: float = 0) -> None:
-    _card(ax, x, y - 46, width, 92, _BOX, _SOFT, round_by=6, zorder=2)
-    _words(ax, x + width / 2, y, text, rotation=rotation, size=8.5 if "\n" in text else 9)
+def _draw_box(ax: Axes, x: float, y: float, width: float, text: str, rotation: float = 0) -> None:
+    _draw_card(ax, x, y - 46, width, 92, _BOX, _SOFT, round_by=6, zorder=2)
+    _draw_words(ax, x + width / 2, y, text, rotation=rotation, size=8.5 if "\n" in text else 9)
 
 
-def _arrow(ax: Axes, x: float, to_x: float, y: float, above: str = "", below: str = "") -> None:
+def _draw_arrow(ax: Axes, x: float, to_x: float, y: float, above: str = "", below: str = "") -> None:
     style = {"arrowstyle": "-|>,head_width=0.28,head_length=0.5", "color": _INK, "linewidth": 1.3}
     ax.annotate("", (to_x, y), (x, y), arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=4)
-    _words(ax, (x + to_x) / 2 - 2, y - 9, above, size=8.2)
-    _words(ax, (x + to_x) / 2 - 2, y + 9, below, size=8.2)
+    _draw_words(ax, (x + to_x) / 2 - 2, y - 9, above, size=8.2)
+    _draw_words(ax, (x + to_x) / 2 - 2, y + 9, below, size=8.2)
 
 
-def _skip(ax: Axes, x: float, plus_x: float, y: float, top: float) -> None:
+def _draw_skip(ax: Axes, x: float, plus_x: float, y: float, top: float) -> None:
     """A skip connection: leaves the line at ``x``, runs over everything at ``top``, and is added at ``plus_x``."""
     ax.plot([x, x, plus_x, plus_x], [y, top, top, y - 10], color=_INK, linewidth=1.3, solid_joinstyle="round", zorder=1)
     ax.plot(x, y, "o", color=_INK, markersize=4, zorder=5)
     ax.plot(plus_x, y, "o", markersize=15, markerfacecolor="white", markeredgecolor=_INK, markeredgewidth=1.3, zorder=4)
-    _words(ax, plus_x, y, "+", size=13, weight="bold")
+    _draw_words(ax, plus_x, y, "+", size=13, weight="bold")
     label = {"facecolor": "#FFFCF0", "edgecolor": "none", "pad": 2}
-    _words(ax, x + 62, top, "skip connection", size=8.5, bbox=label)
+    _draw_words(ax, x + 62, top, "skip connection", size=8.5, bbox=label)
 
 
-def _mlp(ax: Axes, x: float, y: float, letters: tuple[str, str, str], sizes: tuple[int, int], color: str) -> None:
+def _draw_mlp(ax: Axes, x: float, y: float, letters: tuple[str, str, str], sizes: tuple[int, int], color: str) -> None:
     """Three bars as high as the layers are wide, with the linear maps between them; 124 wide."""
     outer = 92 * sizes[0] / sizes[1] / 2
     places, halves = (x + 6, x + 62, x + 118), (outer, 46.0, outer)
     for (a, b), (p, q) in zip(pairwise(places), pairwise(halves), strict=True):
         ax.fill([a, b, b, a], [y - p, y - q, y + q, y + p], color=color, alpha=0.16, linewidth=0, zorder=1)
-        _words(ax, (a + b) / 2, y, "Linear", size=8)
+        _draw_words(ax, (a + b) / 2, y, "Linear", size=8)
     for place, half, letter, size in zip(places, halves, letters, (*sizes, sizes[0]), strict=True):
-        _card(ax, place - 6, y - half, 12, 2 * half, color, color, round_by=3, zorder=2)
-        _words(ax, place, y + 58, letter, size=9.5)
-        _words(ax, place, y + 73, f"{size:,}", size=8.5)
-    _words(ax, places[1], y, "GELU", size=8.5, rotation=90, color="white")
+        _draw_card(ax, place - 6, y - half, 12, 2 * half, color, color, round_by=3, zorder=2)
+        _draw_words(ax, place, y + 58, letter, size=9.5)
+        _draw_words(ax, place, y + 73, f"{size:,}", size=8.5)
+    _draw_words(ax, places[1], y, "GELU", size=8.5, rotation=90, color="white")
 
 
-def _table(
+def _draw_table(
     ax: Axes, x: float, y: float, *, column: int | None = None, row: int | None = None, turned: bool = False
 ) -> None:
     """A token table, its left edge at ``x`` and its middle at ``y``, with a column and a row picked out."""
@@ -685,25 +686,25 @@ def _table(
             ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=1.8, zorder=4))
 
 
-def _pieces_beside(ax: Axes, x: float, y: float) -> None:
+def _draw_pieces_beside(ax: Axes, x: float, y: float) -> None:
     """The drawing's patches one below the other, a row of a token table each."""
-    for index, piece in enumerate(_pieces()):
+    for index, piece in enumerate(_landscape()):
         top = y + (index - _SIDE**2 / 2) * _CELL
         ax.imshow(
             piece, extent=(x + 0.5, x + _CELL - 0.5, top + _CELL - 0.5, top + 0.5), interpolation="bilinear", zorder=2
         )
 
 
-def _pieces_above(ax: Axes, x: float, y: float) -> None:
+def _draw_pieces_above(ax: Axes, x: float, y: float) -> None:
     """The drawing's patches side by side over a turned table."""
     bottom = y - _COLUMNS * _CELL / 2 - 4
-    for index, piece in enumerate(_pieces()):
+    for index, piece in enumerate(_landscape()):
         left = x + index * _CELL
         extent = (left + 0.5, left + _CELL - 0.5, bottom - 0.5, bottom - _CELL + 0.5)
         ax.imshow(piece, extent=extent, interpolation="bilinear", zorder=2)
 
 
-def _pieces() -> NDArray[np.uint8]:
+def _landscape() -> NDArray[np.uint8]:
     """The patches of a small landscape, drawn with a few formulas: (9, 40, 40, 3)."""
     size = 40 * _SIDE
     y, x = np.mgrid[0:1:1j * size, 0:1:1j * size]  # fmt: skip
@@ -721,3 +722,165 @@ def _pieces() -> NDArray[np.uint8]:
     for cover, color in layers:
         sky = sky * (1 - cover[..., None]) + cover[..., None] * np.array(color)
     return _grid_of((sky * 255).round().astype(np.uint8), size // _SIDE)
+
+
+# ------------------------------------------------------------ notebook 2: tables of tokens and channels
+
+
+def _value_table(
+    ax: Axes,
+    values: NDArray[Any],
+    limits: tuple[float, float],
+    *,
+    title: str,
+    digits: int = 1,
+) -> None:
+    """Draw one table: a coloured square with a number for each entry."""
+    rows, columns = values.shape
+    ax.imshow(values, cmap=DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest", aspect="equal")
+    ax.hlines(np.arange(0.5, rows - 1), -0.5, columns - 0.5, color="white", linewidth=1.5)
+    ax.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="white", linewidth=1.5)
+    largest = max(abs(limits[0]), abs(limits[1]))
+    for (row, column), value in np.ndenumerate(values):
+        text = f"{value:.{digits}f}".replace("-", "−")
+        color = "white" if abs(value) > 0.6 * largest else "black"
+        ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+    bare(ax, title)
+    ax.set_xticks(range(columns), [str(column) for column in range(columns)])
+    ax.set_yticks(range(rows), [str(row) for row in range(rows)])
+    ax.tick_params(length=0)
+    ax.set_xlabel("channel")
+    ax.set_ylabel("token")
+
+
+def tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, each: bool = False) -> Figure:
+    """Tables of tokens and channels side by side: blue below zero, white at zero, red above.
+
+    Args:
+        named: title -> table (S, C).
+        digits: behind the decimal point.
+        each: give each table a colour scale of its own.
+
+    Raises:
+        ValueError: something that is not a table of two axes.
+    """
+    arrays = {title: to_numpy(values).astype(np.float64) for title, values in named.items()}
+    for title, values in arrays.items():
+        if values.ndim != 2:
+            raise ValueError(f"{title}: expected a table (S, C), found shape {values.shape}")
+    common = signed_limits(np.concatenate([values.ravel() for values in arrays.values()]))
+    widths = [values.shape[1] for values in arrays.values()]
+    tallest = max(values.shape[0] for values in arrays.values())
+    unit = min(0.5, (WIDTH - 0.7 * len(widths)) / sum(widths))
+    fig = new_figure(unit * sum(widths) + 0.8 * len(widths), unit * tallest + 0.9)
+    axes = fig.subplots(1, len(arrays), squeeze=False, width_ratios=widths)[0]
+    for ax, (title, values) in zip(axes, arrays.items(), strict=True):
+        _value_table(ax, values, signed_limits(values) if each else common, title=title, digits=digits)
+    return fig
+
+
+def touched(
+    changes: Mapping[str, ArrayLike | Tensor],
+    cell: tuple[int, int] | None = None,
+    *,
+    columns: int | None = None,
+    tolerance: float = 1e-12,
+) -> Figure:
+    """What a change of one entry changes in the output of several layers, side by side.
+
+    Entries that did not change are white and show a dot; the others are coloured by the change.
+
+    Args:
+        changes: name of a layer -> its output after the change minus its output before, (S, C).
+        cell: the entry (token, channel) that was changed, to be outlined in every table.
+        columns: tables in a row; all of them if not given.
+        tolerance: a smaller change counts as none.
+    """
+    arrays = [to_numpy(values).astype(np.float64) for values in changes.values()]
+    (rows, width), count = arrays[0].shape, len(arrays)
+    columns = min(columns or count, count)
+    lines = -(-count // columns)
+    pitch = width + 1.2, rows + 2.4  # from table to table, in entries
+    size = pitch[0] * columns - 0.4, pitch[1] * lines - 0.3
+    unit = min(0.52, (WIDTH + 1) / size[0])  # inches of an entry
+    # One axes for all tables: quick enough to follow a slider.
+    fig = Figure(figsize=(unit * size[0], unit * size[1]), facecolor="white")
+    ax = bare(fig.add_axes((0, 0, 1, 1)))
+    colormap = matplotlib.colormaps[DIVERGING]
+    for index, (title, values) in enumerate(zip(changes, arrays, strict=True)):
+        left, top = index % columns * pitch[0] + 0.8, index // columns * pitch[1] + 0.9
+        ax.text(left + width / 2, top - 0.2, title, ha="center", va="bottom", fontsize=11)
+        ax.text(left + width / 2, top + rows + 0.45, "channel", ha="center", va="top", fontsize=9)
+        ax.text(left - 0.4, top + rows / 2, "token", ha="right", va="center", fontsize=9, rotation=90)
+        for row in range(rows):
+            ax.text(left - 0.1, top + row + 0.5, str(row), ha="right", va="center", fontsize=8)
+        for column in range(width):
+            ax.text(left + column + 0.5, top + rows + 0.05, str(column), ha="center", va="top", fontsize=8)
+        largest = float(np.abs(values).max()) or 1.0
+        moved = np.abs(values) > tolerance
+        shade = np.sign(values) * np.maximum(np.abs(values) / largest, 0.2)  # also a small change is seen
+        colors = np.where(moved[..., None], colormap(shade / 2 + 0.5), 1.0)
+        ax.imshow(colors, extent=(left, left + width, top + rows, top), interpolation="nearest")
+        ax.hlines(np.arange(top, top + rows + 1), left, left + width, color="#CCCCCC", linewidth=0.8)
+        ax.vlines(np.arange(left, left + width + 1), top, top + rows, color="#CCCCCC", linewidth=0.8)
+        still = np.argwhere(~moved) + 0.5
+        ax.plot(left + still[:, 1], top + still[:, 0], ".", color="#AAAAAA", markersize=2)
+        for row, column in np.argwhere(moved):
+            value = float(values[row, column])
+            text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "≈0"
+            color = "white" if abs(value) > 0.6 * largest else "black"
+            ax.text(left + column + 0.5, top + row + 0.5, text, ha="center", va="center", fontsize=8, color=color)
+        if cell is not None:
+            corner = left + cell[1], top + cell[0]
+            ax.add_patch(matplotlib.patches.Rectangle(corner, 1, 1, fill=False, linewidth=2.5, zorder=3))
+    ax.set_xlim(0, size[0])
+    ax.set_ylim(size[1], 0)
+    return fig
+
+
+def gelus(x: ArrayLike | Tensor, exact: ArrayLike | Tensor, tanh: ArrayLike | Tensor) -> Figure:
+    """Two forms of GELU, and the difference between them.
+
+    Args:
+        x: where they were computed.
+        exact: the values of the exact form.
+        tanh: the values of the tanh approximation.
+    """
+    at, first, second = to_numpy(x), to_numpy(exact), to_numpy(tanh)
+    fig = new_figure(WIDTH, 3.2)
+    left, right = fig.subplots(1, 2)
+    left.plot(at, first, label="exact (erf)")
+    left.plot(at, second, "--", label="tanh")
+    left.set_title("the two GELUs")
+    left.legend()
+    right.plot(at, second - first, color=COLORS["green"])
+    right.axhline(0, color=COLORS["grey"], linewidth=0.8)
+    right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+    right.set_title("tanh minus exact")
+    for ax in (left, right):
+        ax.set_xlabel("x")
+        ax.grid(color="#DDDDDD")
+    return fig
+
+
+def depths(sizes: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike]) -> Figure:
+    """How large the table and the gradient are in networks of more and more blocks, on logarithmic axes.
+
+    Args:
+        sizes: name of a variant -> standard deviation of the table after 1, 2, 3, … blocks.
+        gradients: name of a variant -> size of the gradient at the input with 1, 2, 3, … blocks.
+    """
+    fig = new_figure(WIDTH + 1, 3.4)
+    for ax, series, title in zip(
+        fig.subplots(1, 2), (sizes, gradients), ("size of the table", "size of the gradient at the input"), strict=True
+    ):
+        for number, (name, values) in enumerate(series.items()):
+            y = to_numpy(values)
+            ax.plot(range(1, len(y) + 1), y, linestyle=("-", "--", "-.", ":")[number % 4], label=name)
+        ax.set_yscale("log")
+        ax.minorticks_off()
+        ax.set_xlabel("blocks")
+        ax.set_title(title)
+        ax.grid(color="#DDDDDD")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
