@@ -529,9 +529,9 @@ def _draw_model(ax: Axes, config: MixerConfig) -> None:
     _draw_pieces_beside(ax, 188, y)
     _draw_words(ax, 195, 40, "patches", weight="bold")
     _draw_words(ax, 195, under, f"S × 3P²\n{tokens} × {pixels}")
-    _draw_arrow(ax, 209, 229, y)
-    _draw_box(ax, 231, y, 66, f"Linear\n(stem)\n{pixels} → {channels}\nsame for\nall patches")
-    _draw_arrow(ax, 299, 319, y)
+    _draw_arrow(ax, 206, 225, y)
+    _draw_box(ax, 227, y, 74, f"Linear\n(stem)\n{pixels} → {channels}\nsame for\nall patches")
+    _draw_arrow(ax, 303, 321, y)
     _draw_pieces_beside(ax, 324, y)
     _draw_table(ax, 341, y, column=2, row=6)
     _draw_words(ax, 393, 40, "token table", weight="bold")
@@ -781,18 +781,18 @@ def tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, each: bo
 
 def touched(
     changes: Mapping[str, ArrayLike | Tensor],
-    cell: tuple[int, int] | None = None,
+    cells: Sequence[tuple[int, int]] = (),
     *,
     columns: int | None = None,
     tolerance: float = 1e-12,
 ) -> Figure:
-    """What a change of one entry changes in the output of several layers, side by side.
+    """What a change of the input changes in the output of several layers, side by side.
 
     Entries that did not change are white and show a dot; the others are coloured by the change.
 
     Args:
         changes: name of a layer -> its output after the change minus its output before, (S, C).
-        cell: the entry (token, channel) that was changed, to be outlined in every table.
+        cells: the entries (token, channel) that were changed, to be outlined in every table.
         columns: tables in a row; all of them if not given.
         tolerance: a smaller change counts as none.
     """
@@ -800,18 +800,18 @@ def touched(
     (rows, width), count = arrays[0].shape, len(arrays)
     columns = min(columns or count, count)
     lines = -(-count // columns)
-    pitch = width + 1.2, rows + 2.4  # from table to table, in entries
-    size = pitch[0] * columns - 0.4, pitch[1] * lines - 0.3
+    pitch = width + 1.4, rows + 2.4  # from table to table, in entries
+    size = pitch[0] * columns - 0.3, pitch[1] * lines - 0.3
     unit = min(0.52, (WIDTH + 1) / size[0])  # inches of an entry
     # One axes for all tables: quick enough to follow a slider.
     fig = Figure(figsize=(unit * size[0], unit * size[1]), facecolor="white")
     ax = bare(fig.add_axes((0, 0, 1, 1)))
     colormap = matplotlib.colormaps[DIVERGING]
     for index, (title, values) in enumerate(zip(changes, arrays, strict=True)):
-        left, top = index % columns * pitch[0] + 0.8, index // columns * pitch[1] + 0.9
+        left, top = index % columns * pitch[0] + 1.0, index // columns * pitch[1] + 0.9
         ax.text(left + width / 2, top - 0.2, title, ha="center", va="bottom", fontsize=11)
         ax.text(left + width / 2, top + rows + 0.45, "channel", ha="center", va="top", fontsize=9)
-        ax.text(left - 0.4, top + rows / 2, "token", ha="right", va="center", fontsize=9, rotation=90)
+        ax.text(left - 0.5, top + rows / 2, "token", ha="right", va="center", fontsize=9, rotation=90)
         for row in range(rows):
             ax.text(left - 0.1, top + row + 0.5, str(row), ha="right", va="center", fontsize=8)
         for column in range(width):
@@ -830,8 +830,8 @@ def touched(
             text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "≈0"
             color = "white" if abs(value) > 0.6 * largest else "black"
             ax.text(left + column + 0.5, top + row + 0.5, text, ha="center", va="center", fontsize=8, color=color)
-        if cell is not None:
-            corner = left + cell[1], top + cell[0]
+        for token, channel in cells:
+            corner = left + channel, top + token
             ax.add_patch(matplotlib.patches.Rectangle(corner, 1, 1, fill=False, linewidth=2.5, zorder=3))
     ax.set_xlim(0, size[0])
     ax.set_ylim(size[1], 0)
