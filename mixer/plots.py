@@ -10,15 +10,19 @@ JupyterLab's dark theme; 7 to 9 inches wide at 100 dots an inch, which is the wi
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 import matplotlib
 import matplotlib.patches
+import matplotlib.path
+import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
 from numpy.typing import ArrayLike, NDArray
@@ -800,42 +804,66 @@ def touched(
     (rows, width), count = arrays[0].shape, len(arrays)
     columns = min(columns or count, count)
     lines = -(-count // columns)
-    pitch = width + 1.4, rows + 2.4  # from table to table, in entries
-    size = pitch[0] * columns - 0.3, pitch[1] * lines - 0.3
+    pitch = width + 0.7, rows + 1.2  # from table to table, in entries
+    size = pitch[0] * columns + 0.5, pitch[1] * lines + 0.9
     unit = min(0.52, (WIDTH + 1) / size[0])  # inches of an entry
     # One axes for all tables: quick enough to follow a slider.
     fig = Figure(figsize=(unit * size[0], unit * size[1]), facecolor="white")
     ax = bare(fig.add_axes((0, 0, 1, 1)))
     colormap = matplotlib.colormaps[DIVERGING]
+    outlines: dict[str, list[matplotlib.path.Path]] = {"black": [], "white": []}
+    faces, corners, dots = [], [], []
     for index, (title, values) in enumerate(zip(changes, arrays, strict=True)):
-        left, top = index % columns * pitch[0] + 1.0, index // columns * pitch[1] + 0.9
+        left, top = index % columns * pitch[0] + 1.0, index // columns * pitch[1] + 0.8
         ax.text(left + width / 2, top - 0.2, title, ha="center", va="bottom", fontsize=11)
-        ax.text(left + width / 2, top + rows + 0.45, "channel", ha="center", va="top", fontsize=9)
-        ax.text(left - 0.5, top + rows / 2, "token", ha="right", va="center", fontsize=9, rotation=90)
-        for row in range(rows):
-            ax.text(left - 0.1, top + row + 0.5, str(row), ha="right", va="center", fontsize=8)
-        for column in range(width):
-            ax.text(left + column + 0.5, top + rows + 0.05, str(column), ha="center", va="top", fontsize=8)
+        if not index % columns:  # row numbers once in each line of tables, column numbers under the last line
+            ax.text(left - 0.5, top + rows / 2, "token", ha="right", va="center", fontsize=9, rotation=90)
+            for row in range(rows):
+                ax.text(left - 0.15, top + row + 0.5, str(row), ha="right", va="center", fontsize=8)
+        if index + columns >= count:
+            ax.text(left + width / 2, top + rows + 0.5, "channel", ha="center", va="top", fontsize=9)
+            for column in range(width):
+                ax.text(left + column + 0.5, top + rows + 0.1, str(column), ha="center", va="top", fontsize=8)
         largest = float(np.abs(values).max()) or 1.0
         moved = np.abs(values) > tolerance
         shade = np.sign(values) * np.maximum(np.abs(values) / largest, 0.2)  # also a small change is seen
-        colors = np.where(moved[..., None], colormap(shade / 2 + 0.5), 1.0)
-        ax.imshow(colors, extent=(left, left + width, top + rows, top), interpolation="nearest")
-        ax.hlines(np.arange(top, top + rows + 1), left, left + width, color="#CCCCCC", linewidth=0.8)
-        ax.vlines(np.arange(left, left + width + 1), top, top + rows, color="#CCCCCC", linewidth=0.8)
-        still = np.argwhere(~moved) + 0.5
-        ax.plot(left + still[:, 1], top + still[:, 0], ".", color="#AAAAAA", markersize=2)
+        colors = np.where(moved[..., None], colormap(shade / 2 + 0.5), 1.0)  # (S, C, 4)
+        faces.append(colors.reshape(-1, 4))
+        corners.append(np.argwhere(np.ones_like(moved))[:, ::-1] + (left, top))  # (x, y) of each entry
+        dots.append(np.argwhere(~moved)[:, ::-1] + (left + 0.5, top + 0.5))
         for row, column in np.argwhere(moved):
             value = float(values[row, column])
             text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "≈0"
-            color = "white" if abs(value) > 0.6 * largest else "black"
-            ax.text(left + column + 0.5, top + row + 0.5, text, ha="center", va="center", fontsize=8, color=color)
+            place = left + column + 0.5, top + row + 0.5
+            outlines["white" if abs(value) > 0.6 * largest else "black"].append(_outline(text, place, 8 / 72 / unit))
         for token, channel in cells:
             corner = left + channel, top + token
-            ax.add_patch(matplotlib.patches.Rectangle(corner, 1, 1, fill=False, linewidth=2.5, zorder=3))
+            ax.add_artist(Rectangle(corner, 1, 1, fill=False, linewidth=2.5, zorder=3))
+    squares = np.concatenate(corners)[:, None] + np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # (entries, 4, 2)
+    ax.add_artist(PolyCollection(squares, facecolors=np.concatenate(faces), edgecolors="#CCCCCC", linewidths=0.8))
+    ax.plot(*np.concatenate(dots).T, ".", color="#AAAAAA", markersize=2)
+    for color, paths in outlines.items():
+        if paths:
+            shape = matplotlib.path.Path.make_compound_path(*paths)
+            ax.add_artist(matplotlib.patches.PathPatch(shape, facecolor=color, linewidth=0, zorder=2))
     ax.set_xlim(0, size[0])
     ax.set_ylim(size[1], 0)
     return fig
+
+
+@lru_cache(maxsize=2048)
+def _glyphs(text: str) -> matplotlib.path.Path:
+    """The outlines of a short text of size 1, its middle at the origin."""
+    path = matplotlib.textpath.TextPath((0, 0), text, size=100)
+    box = path.get_extents()
+    middle = (box.x0 + box.x1) / 2, 36.0  # half the height of a digit
+    return matplotlib.path.Path((path.vertices - middle) / 100, path.codes)
+
+
+def _outline(text: str, place: tuple[float, float], size: float) -> matplotlib.path.Path:
+    """A text as a path at a place where y grows downwards; many of these draw quicker than many texts."""
+    path = _glyphs(text)
+    return matplotlib.path.Path(np.asarray(path.vertices) * (size, -size) + place, path.codes)
 
 
 def gelus(x: ArrayLike | Tensor, exact: ArrayLike | Tensor, tanh: ArrayLike | Tensor) -> Figure:
