@@ -1,6 +1,19 @@
 """MLP-Mixer in PyTorch: the model, Google's official checkpoints, fine-tuning, and a look inside."""
 
+from mixer.checkpoint import CheckpointError, bundled, from_npz, load_npz, save_npz
 from mixer.config import MODELS, MixerConfig
 from mixer.model import MixerBlock, MlpBlock, MlpMixer, create_model
 
-__all__ = ["MODELS", "MixerBlock", "MixerConfig", "MlpBlock", "MlpMixer", "create_model"]
+__all__ = [
+    "MODELS",
+    "CheckpointError",
+    "MixerBlock",
+    "MixerConfig",
+    "MlpBlock",
+    "MlpMixer",
+    "bundled",
+    "create_model",
+    "from_npz",
+    "load_npz",
+    "save_npz",
+]

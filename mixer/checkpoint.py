@@ -143,7 +143,7 @@ class _Archive:
 
 def _fill(buffer: np.ndarray, file: IO[bytes]) -> None:
     """Read into ``buffer`` in pieces, and on to the end, where zipfile compares the CRC."""
-    view = memoryview(buffer)
+    view = memoryview(buffer)  # type: ignore[arg-type]
     while view:
         piece = file.read(min(len(view), 1 << 22))
         if not piece:
@@ -277,21 +277,15 @@ def load_npz(model: MlpMixer, path: str | os.PathLike[str], reset_head: bool = F
     state, _ = resize_token_mixing(state, source, replace(source, image_size=config.image_size))
     if reset_head:
         _reset_head(state, config, f"reset_head=True, the head of {Path(path).name} is left out")
+    if source.num_blocks != config.num_blocks:
+        raise CheckpointError(f"{path}: expected {config.num_blocks} blocks like the model, found {source.num_blocks}")
     for name, parameter in model.state_dict().items():
-        if name not in state:
-            raise CheckpointError(
-                f"{path}: {official_name(name)}: expected by the model, found no such block in the file"
-            )
-        if state[name].shape != parameter.shape:
-            found, expected = tuple(to_official(state[name]).shape), tuple(to_official(parameter).shape)
+        found, expected = tuple(to_official(state[name]).shape), tuple(to_official(parameter).shape)
+        if found != expected:
             hint = "; reset_head=True starts a new head" if name.startswith("head.") else ""
             raise CheckpointError(
                 f"{path}: {official_name(name)}: expected {expected} by the model, found {found}{hint}"
             )
-    if len(state) != len(model.state_dict()):
-        raise CheckpointError(
-            f"{path}: expected {config.num_blocks} blocks, as in the model, found {source.num_blocks}"
-        )
     model.load_state_dict(state)
 
 
@@ -326,7 +320,7 @@ def save_npz(model: MlpMixer, path: str | os.PathLike[str], dtype: np.typing.DTy
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -379,9 +373,8 @@ def resize_token_mixing(
         target = replace(target, tokens_mlp_dim=source.tokens_mlp_dim * factor**2)
     for block in range(source.num_blocks):
         prefix = f"blocks.{block}.token_mixing."
-        weight1, weight2, bias1, bias2 = (
-            state[prefix + p] for p in ("fc1.weight", "fc2.weight", "fc1.bias", "fc2.bias")
-        )
+        weight1, bias1 = state[f"{prefix}fc1.weight"], state[f"{prefix}fc1.bias"]
+        weight2, bias2 = state[f"{prefix}fc2.weight"], state[f"{prefix}fc2.bias"]
         if target.tokens_mlp_dim != source.tokens_mlp_dim:
             copies = factor**2
             weight1 = torch.block_diag(*[weight1] * copies)[:, order]  # (K² D_S, K² S)
@@ -391,13 +384,8 @@ def resize_token_mixing(
             weight1 = weight1 @ _resampling(target.grid, source.grid)  # (D_S, S')
             back = _resampling(source.grid, target.grid)  # (S', S)
             weight2, bias2 = back @ weight2, back @ bias2
-        for name, tensor in (
-            ("fc1.weight", weight1),
-            ("fc2.weight", weight2),
-            ("fc1.bias", bias1),
-            ("fc2.bias", bias2),
-        ):
-            state[prefix + name] = tensor.contiguous()
+        state[f"{prefix}fc1.weight"], state[f"{prefix}fc1.bias"] = weight1.contiguous(), bias1
+        state[f"{prefix}fc2.weight"], state[f"{prefix}fc2.bias"] = weight2.contiguous(), bias2
     return state, target
 
 

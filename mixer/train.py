@@ -247,7 +247,8 @@ def evaluate(
     unlike it, the last partial batch counts too.
     """
     parameter = next(model.parameters())
-    image_hw = getattr(model, "module", model).config.image_hw
+    mixer: MlpMixer = getattr(model, "module", model)  # type: ignore[assignment]  # the averaged model wraps it
+    image_hw = mixer.config.image_hw
     was_training = model.training
     model.eval()
     losses, predictions = [], []
@@ -387,7 +388,7 @@ class _Loop:
         torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1))  # dropout, stochastic depth, torchvision
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(self.step)
-        loss = 0.0
+        loss = torch.zeros((), device=self.device)
         for images, target in self._micro_batches():
             with autocast(self.device, self.precision):
                 logits = self.forward(images)
