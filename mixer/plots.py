@@ -912,3 +912,129 @@ def depths(sizes: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike]) -
         ax.grid(color="#DDDDDD")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
+
+
+# ------------------------------------------------------------------------------- notebook 3: the Mixer
+
+PART_COLORS = {
+    "stem": COLORS["green"],
+    "token_mixing": COLORS["blue"],  # as in the drawing of the architecture
+    "channel_mixing": COLORS["red"],
+    "norms": COLORS["black"],
+    "head": COLORS["purple"],
+}
+
+
+def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """What share of a model each part holds: a panel for each measure, a bar for each model.
+
+    Args:
+        measures: such as ``"parameters"`` -> name of a model -> part -> number; the same models in each.
+    """
+    models = list(next(iter(measures.values())))
+    fig = new_figure(9.0, 1.0 + 0.42 * len(models))
+    axes = fig.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for ax, (measure, table) in zip(axes, measures.items(), strict=True):
+        for row, model in enumerate(models):
+            parts, left = table[model], 0.0
+            total = sum(parts.values())
+            for part, number in parts.items():
+                share = number / total
+                color = PART_COLORS.get(part, COLORS["grey"])
+                ax.barh(row, share, 0.72, left=left, color=color, label=part.replace("_", " ") if row == 0 else None)
+                if share >= 0.07:
+                    middle = left + share / 2
+                    ax.text(middle, row, f"{share:.0%}", color="white", ha="center", va="center", fontsize=9)
+                left += share
+        ax.set_title(measure)
+        ax.set_xlim(0, 1)
+        ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    axes[0].set_yticks(range(len(models)), models)
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return fig
+
+
+def findings(table: Mapping[str, Mapping[str, str]]) -> Figure:
+    """Which check finds something in which model: a row for each model, a column for each check.
+
+    Args:
+        table: model -> check -> what it found in a few words, or an empty string where it found nothing.
+    """
+    checks = list(next(iter(table.values())))
+    fig = new_figure(9.0, 0.9 + 0.55 * len(table))
+    ax = bare(fig.subplots())
+    for row, (model, found) in enumerate(table.items()):
+        for column, check in enumerate(checks):
+            text = found[check]
+            face = "#FBE3D0" if text else "#F2F2F2"
+            ax.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
+            style: dict[str, Any] = {"weight": "bold", "color": "#8A3C00"} if text else {"color": "#777777"}
+            ax.text(column + 0.5, row + 0.5, text or "nothing", ha="center", va="center", fontsize=9, **style)
+        ax.text(-0.05, row + 0.5, model, ha="right", va="center", fontsize=10)
+    for column, check in enumerate(checks):
+        ax.text(
+            column + 0.5, -0.12, check.replace("_", "\n", 1).replace("_", " "), ha="center", va="bottom", fontsize=9
+        )
+    ax.set_xlim(-0.7, len(checks))
+    ax.set_ylim(len(table), -0.6)
+    return fig
+
+
+def training(steps: ArrayLike, loss: ArrayLike, eval_steps: ArrayLike, accuracy: ArrayLike, chance: float) -> Figure:
+    """The loss of every training step, beside the accuracy on test images with the level of guessing.
+
+    Args:
+        steps, loss: of each step; a running mean over some of them is drawn on top.
+        eval_steps, accuracy: when the test images were scored, and the shares that were right.
+        chance: the share that guessing gets right.
+    """
+    values = to_numpy(loss)
+    fig = new_figure(9.0, 3.2)
+    left, right = fig.subplots(1, 2)
+    left.plot(to_numpy(steps), values, color=COLORS["sky"], linewidth=1, label="each step")
+    window = max(1, len(values) // 12)
+    if window > 1:
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        left.plot(to_numpy(steps)[window - 1 :], smooth, color=COLORS["blue"], label=f"mean of {window} steps")
+        left.legend()
+    left.set_xlabel("step")
+    left.set_ylabel("training loss")
+    left.grid(axis="y")
+    curves(eval_steps, {"model": accuracy}, ylabel="test accuracy", percent=True, ax=right)
+    right.axhline(chance, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+    right.annotate(
+        "guessing", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#555555"
+    )
+    right.set_ylim(bottom=0)
+    return fig
+
+
+def confusion(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, classes: Sequence[str]) -> Figure:
+    """What was predicted for the images of each class: a row for each true class, shares of the row in percent.
+
+    Args:
+        labels: (N,) the true classes.
+        predictions: (N,) the predicted ones.
+        classes: their names.
+    """
+    count = len(classes)
+    table = np.zeros((count, count))
+    np.add.at(table, (to_numpy(labels), to_numpy(predictions)), 1)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    fig = new_figure(7.0, 0.9 + 0.44 * count)
+    ax = fig.subplots()
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(count, count):
+        if shares[row, column] >= 0.005:
+            color = "white" if shares[row, column] > 0.5 else "black"
+            ax.text(column, row, f"{shares[row, column] * 100:.0f}", ha="center", va="center", color=color, fontsize=9)
+        if row == column:
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLORS["black"]))
+    ax.set_xticks(range(count), classes, rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(count), classes)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true class")
+    ax.spines[:].set_visible(False)
+    return fig
