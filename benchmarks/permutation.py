@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -99,7 +100,7 @@ def run(model_name: str, shuffle: str, recipe: Recipe, data: Any, folder: Path) 
         model,  # type: ignore[arg-type]  # anything with a config
         data,
         recipe,
-        eval_every=max(1, recipe.num_steps // 12),
+        eval_every=max(1, recipe.num_steps // 6),
         state_file=state_file,
         save_every=50,
         resume=True,
@@ -113,8 +114,8 @@ def run(model_name: str, shuffle: str, recipe: Recipe, data: Any, folder: Path) 
         "num_steps": recipe.num_steps,
         "steps": history.eval_steps,
         "test_accuracy": history.test_accuracy,
-        "test_loss": history.test_loss,
-        "train_loss_last_50_steps": sum(history.loss[-50:]) / len(history.loss[-50:]),
+        "test_loss": [round(loss, 4) for loss in history.test_loss],
+        "train_loss_last_50_steps": round(sum(history.loss[-50:]) / len(history.loss[-50:]), 4),
         "images_per_second": round(history.images_per_second, 1),
         "seconds": round(history.seconds, 1),
     }
@@ -137,7 +138,9 @@ def machine() -> dict[str, Any]:
 def write(results: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
+    text = json.dumps(results, indent=1)
+    text = re.sub(r"\[\s+([-\d.,e\s]+?)\s+\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)  # on one line
+    temporary.write_text(text + "\n")
     temporary.replace(path)
 
 
