@@ -746,7 +746,7 @@ def _value_table(
     ax.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="white", linewidth=1.5)
     largest = max(abs(limits[0]), abs(limits[1]))
     for (row, column), value in np.ndenumerate(values):
-        text = f"{value:.{digits}f}".replace("-", "−")
+        text = f"{value:z.{digits}f}".replace("-", "−")  # z: no minus before a zero
         color = "white" if abs(value) > 0.6 * largest else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
     bare(ax, title)
@@ -788,6 +788,7 @@ def touched(
     cells: Sequence[tuple[int, int]] = (),
     *,
     columns: int | None = None,
+    digits: int = 1,
     tolerance: float = 1e-12,
 ) -> Figure:
     """What a change of the input changes in the output of several layers, side by side.
@@ -798,6 +799,7 @@ def touched(
         changes: name of a layer -> its output after the change minus its output before, (S, C).
         cells: the entries (token, channel) that were changed, to be outlined in every table.
         columns: tables in a row; all of them if not given.
+        digits: behind the decimal point; what would be written as zero is written as ≈0.
         tolerance: a smaller change counts as none.
     """
     arrays = [to_numpy(values).astype(np.float64) for values in changes.values()]
@@ -833,7 +835,7 @@ def touched(
         dots.append(np.argwhere(~moved)[:, ::-1] + (left + 0.5, top + 0.5))
         for row, column in np.argwhere(moved):
             value = float(values[row, column])
-            text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "≈0"
+            text = f"{value:+.{digits}f}".replace("-", "−") if abs(value) >= 0.5 * 10**-digits else "≈0"
             place = left + column + 0.5, top + row + 0.5
             outlines["white" if abs(value) > 0.6 * largest else "black"].append(_outline(text, place, 8 / 72 / unit))
         for token, channel in cells:
