@@ -100,7 +100,6 @@ class Explorer(ipywidgets.VBox):
         values = self.values
         self.picture.value = plots.to_png(self.draw(**values), quick=True)
         text = self.say(**values)
-        self.picture.tooltip = text
         self.sentence.value = f'<span role="status" aria-live="polite">{html.escape(text)}</span>'
 
     def still(self) -> bytes:
