@@ -4,6 +4,7 @@ Numbers first: every function here takes a model or tensors and returns tensors;
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -631,7 +632,10 @@ def influence_by_depth(
                 moves = torch.func.jvp(after_each_block, (x,), (direction,))[1]
                 return torch.stack([move[0].square().mean(-1) for move in moves])  # (depths, S)
 
-            found = torch.func.vmap(moved_by, chunk_size=chunk_size)(columns, where)  # (R * patches, depths, S)
+            with warnings.catch_warnings():  # torch's own forward mode uses a part of torch that it deprecates
+                warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+                warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+                found = torch.func.vmap(moved_by, chunk_size=chunk_size)(columns, where)  # (R * patches, depths, S)
             found = found.double().cpu().unflatten(0, (-1, len(chosen)))  # (R, patches, depths, S)
             squares += (found.sum(0) if probes is None else found.mean(0)).permute(1, 2, 0)
     return (squares / len(images)).sqrt()
