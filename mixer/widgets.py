@@ -72,7 +72,7 @@ class Explorer(ipywidgets.VBox):
         self.say = say
         self.controls = dict(controls)
         self.invite = invite or ", ".join(control.description for control in self.controls.values())
-        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "align_self": "flex-start"})
         self.sentence = ipywidgets.HTML()
         self._holding = False
         super().__init__([panel or ipywidgets.VBox(list(self.controls.values())), self.picture, self.sentence])
@@ -100,7 +100,9 @@ class Explorer(ipywidgets.VBox):
         values = self.values
         self.picture.value = plots.to_png(self.draw(**values), quick=True)
         text = self.say(**values)
-        self.sentence.value = f'<span role="status" aria-live="polite">{html.escape(text)}</span>'
+        self.sentence.value = (
+            f'<div role="status" aria-live="polite" style="line-height: 1.5">{html.escape(text)}</div>'
+        )
 
     def still(self) -> bytes:
         """The present picture as PNG, with the invitation to run the cell drawn under it."""
