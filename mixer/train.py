@@ -247,7 +247,7 @@ def evaluate(
     unlike it, the last partial batch counts too.
     """
     parameter = next(model.parameters())
-    mixer: MlpMixer = getattr(model, "module", model)  # type: ignore[assignment]  # the averaged model wraps it
+    mixer: MlpMixer = getattr(model, "module", model)  # type: ignore  # the averaged model wraps it
     image_hw = mixer.config.image_hw
     was_training = model.training
     model.eval()
