@@ -1042,6 +1042,374 @@ def confusion(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, class
     return fig
 
 
+# ----------------------------------------------------------------- notebook 6: what token mixing learns
+
+
+def unit_gallery(
+    panels: Mapping[str, ArrayLike | Tensor], *, columns: int = 8, paired: bool = True, width: float = 9.0
+) -> Figure:
+    """All units of several blocks, as in the paper's Figure 5: blue below zero, white at zero, red above.
+
+    Each unit is scaled by its own largest weight.
+
+    Args:
+        panels: title -> weights (N, h, w) in the order in which to show them, row by row.
+        columns: units in a row, an even number if they come in pairs.
+        paired: units 0 and 1, 2 and 3, … are pairs, and stand closer together.
+        width: inches.
+    """
+    canvases = []
+    for grids in panels.values():
+        values = _each_to_one(to_numpy(grids))
+        if paired:
+            if len(values) % 2:
+                values = np.concatenate([values, np.full_like(values[:1], np.nan)])
+            line = np.full((len(values) // 2, values.shape[1], 1), np.nan)
+            values = np.concatenate([values[::2], line, values[1::2]], axis=2)  # (M, h, 2 w + 1)
+        canvases.append(tile(values, columns // 2 if paired else columns, gap=3 if paired else 1))
+    tallest = max(canvas.shape[0] / canvas.shape[1] for canvas in canvases)
+    fig = new_figure(width, width / len(canvases) * tallest + 0.35)
+    for ax, title, canvas in zip(fig.subplots(1, len(canvases), squeeze=False)[0], panels, canvases, strict=True):
+        bare(ax, title).imshow(np.ma.masked_invalid(canvas), cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
+    return fig
+
+
+def _each_to_one(grids: NDArray[Any]) -> NDArray[np.float64]:
+    """Grids (N, …) scaled so that the largest magnitude in each is 1."""
+    values = grids.astype(np.float64)
+    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return values / np.maximum(largest, 1e-30)
+
+
+def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
+    """A few units, and below each the strengths of the waves that it is made of, with the strongest marked.
+
+    In the lower pictures the middle is no wave at all (the mean), right is waves that run from left to right, down
+    those that run from top to bottom, and further out is finer. A wave shows twice, on both sides of the middle.
+
+    Args:
+        grids: (N, h, w).
+        titles: one over each unit.
+    """
+    values = _each_to_one(to_numpy(grids))
+    height, width = values.shape[1:]
+    fig = new_figure(WIDTH, 2 * WIDTH / len(values) + 0.5)
+    axes = fig.subplots(2, len(values), squeeze=False)
+    for (top, bottom), grid, title in zip(axes.T, values, titles, strict=True):
+        bare(top, title, frame=True).imshow(grid, cmap=DIVERGING, vmin=-1, vmax=1)
+        top.title.set_fontsize(9)
+        power = np.abs(np.fft.fftshift(np.fft.fft2(grid, s=(4 * height, 4 * width))))
+        extent = (-0.5, 0.5, 0.5, -0.5)
+        bare(bottom, frame=True).imshow(power, cmap=SEQUENTIAL, extent=extent)
+        row, column = np.unravel_index(power.argmax(), power.shape)
+        y, x = row / (4 * height) - 0.5, column / (4 * width) - 0.5
+        ring = {"markersize": 11, "markeredgewidth": 2, "markerfacecolor": "none", "clip_on": False}
+        bottom.plot([x, -x], [y, -y], "o", markeredgecolor="white", **ring)
+    axes[0, 0].set_ylabel("weights")
+    axes[1, 0].set_ylabel("waves in them")
+    return fig
+
+
+def by_block(
+    panels: Mapping[str, Sequence[ArrayLike | Tensor]],
+    controls: Mapping[str, Sequence[ArrayLike | Tensor]] | None = None,
+    *,
+    control_name: str = "shuffled: middle 90 %",
+) -> Figure:
+    """A number for each unit, block by block: a dot for each unit, a line for the median of each block.
+
+    Args:
+        panels: name of the number -> for each block, the units' values.
+        controls: name of the number -> for each block, the values in a control; drawn as the grey range from their
+            5th to their 95th percentile.
+        control_name: for the legend.
+    """
+    fig = new_figure(WIDTH, 3.0)
+    for ax, (name, blocks) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        places = np.arange(1, len(blocks) + 1)
+        for place, values in zip(places, map(to_numpy, blocks), strict=True):
+            aside = (np.arange(len(values)) * 0.618034 % 1 - 0.5) * 0.6  # evenly spread, and the same each time
+            ax.plot(place + aside, values, ".", color=COLORS["blue"], markersize=3, alpha=0.6, zorder=2)
+        medians = [np.median(to_numpy(values)) for values in blocks]
+        ax.plot(places, medians, "o-", color=COLORS["red"], markersize=5, zorder=3, label="median unit")
+        if controls and name in controls:
+            low, high = np.array([np.percentile(to_numpy(values), (5, 95)) for values in controls[name]]).T
+            ax.fill_between(places, low, high, color=COLORS["grey"], alpha=0.3, linewidth=0, label=control_name)
+        ax.set_title(name)
+        ax.set_xlabel("block")
+        ax.set_xticks(places)
+        ax.grid(axis="y")
+    fig.axes[0].legend(loc="best")
+    return fig
+
+
+def similarity_histogram(series: Mapping[str, ArrayLike | Tensor], limit: float | None = None) -> Figure:
+    """How alike the two units of each pair are, for trained units and controls.
+
+    Args:
+        series: name -> cosines, -1 to 1.
+        limit: pairs to the left of it count as twins; drawn as a line.
+    """
+    fig = new_figure(WIDTH, 3.0)
+    ax = fig.subplots()
+    bins = np.linspace(-1, 1, 51)
+    for number, (name, values) in enumerate(series.items()):
+        share = np.histogram(to_numpy(values), bins)[0] / max(1, to_numpy(values).size)
+        if number == 0:
+            ax.stairs(share, bins, fill=True, color=CYCLE[0], alpha=0.35)
+        ax.stairs(
+            share, bins, color=CYCLE[number], linewidth=2, linestyle=("-", "--", "-.", ":")[number % 4], label=name
+        )
+    if limit is not None:
+        ax.axvline(limit, color="black", linewidth=1, linestyle=":")
+        ax.annotate("twins ", (limit, 0.93), xycoords=("data", "axes fraction"), ha="right", fontsize=9)
+    ax.set_xlabel("similarity of the two units of a pair (−1: opposite)")
+    ax.set_ylabel("share of the pairs")
+    ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    ax.legend()
+    return fig
+
+
+def heat_row(
+    maps: ArrayLike | Tensor,
+    titles: Sequence[str],
+    *,
+    mark: tuple[int, int] | None = None,
+    columns: int | None = None,
+    label: str = "",
+) -> Figure:
+    """Maps of sizes (N, h, w) side by side, on one scale, dark for zero.
+
+    Args:
+        maps: none of them negative.
+        titles: one over each.
+        mark: row and column of a cell to outline in each; it does not count for the scale, because a token's
+            own patch would outshine all others. Cells brighter than the scale are shown in its brightest colour.
+        columns: maps in a row.
+        label: of the scale.
+    """
+    values = to_numpy(maps).astype(np.float64)
+    columns = columns or len(values)
+    rows = -(-len(values) // columns)
+    others = np.ones(values.shape[1:], dtype=bool)
+    if mark is not None:
+        others[mark] = False
+    largest = float(values[:, others].max()) or 1.0
+    fig = new_figure(WIDTH + 0.6, rows * (WIDTH / columns * values.shape[1] / values.shape[2] + 0.35))
+    axes = fig.subplots(rows, columns, squeeze=False)
+    for index, ax in enumerate(axes.ravel()):
+        if index >= len(values):
+            ax.set_visible(False)
+            continue
+        picture = bare(ax, titles[index]).imshow(values[index], cmap=SEQUENTIAL, vmin=0, vmax=largest)
+        ax.title.set_fontsize(9)
+        if mark is not None:
+            outline: dict[str, Any] = {"fill": False, "edgecolor": COLORS["red"], "linewidth": 2}
+            ax.add_patch(Rectangle((mark[1] - 0.5, mark[0] - 0.5), 1, 1, **outline))
+    fig.colorbar(picture, ax=axes, label=label, shrink=0.9, aspect=12 * rows, pad=0.01)
+    return fig
+
+
+def update_sizes(
+    token_mixing: ArrayLike | Tensor, channel_mixing: ArrayLike | Tensor, stream: ArrayLike | Tensor
+) -> Figure:
+    """How large the updates of each block are: beside the stream that they are added to, and as a share of it.
+
+    Args:
+        token_mixing: (num_blocks,) root mean square of what token mixing adds.
+        channel_mixing: (num_blocks,) of what channel mixing adds.
+        stream: (num_blocks,) of the table before each block.
+    """
+    tokens, channels, table = to_numpy(token_mixing), to_numpy(channel_mixing), to_numpy(stream)
+    places = np.arange(1, len(table) + 1)
+    fig = new_figure(WIDTH, 3.0)
+    left, right = fig.subplots(1, 2)
+    left.plot(places, table, "s-", color="black", markersize=4, label="stream before the block")
+    for ax, scale in ((left, 1.0), (right, table)):
+        ax.plot(places, tokens / scale, "o-", color=COLORS["blue"], markersize=5, label="token mixing adds")
+        ax.plot(places, channels / scale, "^--", color=COLORS["red"], markersize=5, label="channel mixing adds")
+        ax.set_xlabel("block")
+        ax.set_xticks(places)
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="y")
+    left.set_title("size (root mean square)")
+    right.set_title("share of the stream")
+    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    left.legend()
+    return fig
+
+
+# The explorers' figures are placed by hand: the automatic layout takes longer than everything else together.
+
+
+def _by_hand(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), facecolor="white")
+
+
+def _box(fig: Figure, left: float, top: float, width: float, height: float, title: str = "", size: float = 10) -> Axes:
+    """Axes without ticks at a place in inches from the upper left corner."""
+    across, down = fig.get_size_inches()
+    ax = bare(fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down)))
+    if title:
+        ax.set_title(title, fontsize=size)
+    return ax
+
+
+def unit_card(
+    overview: ArrayLike | Tensor,
+    position: int,
+    grids: Mapping[str, ArrayLike | Tensor],
+    photo: ArrayLike | Tensor,
+    images: Sequence[Any] | Tensor,
+    *,
+    overview_title: str,
+    images_title: str,
+) -> Figure:
+    """One unit of a block: where it stands among the others, its weights, its weights over a photo, what excites it.
+
+    Args:
+        overview: (N, h, w), all units in the order chosen.
+        position: the unit's place in that order.
+        grids: title -> weights (h, w); the first is the unit's own, others stand beside it (its twin, …).
+        photo: what ``to_rgb`` takes; the unit's grid is laid over it.
+        images: those that excite the unit most.
+        overview_title, images_title: texts.
+    """
+    units = _each_to_one(to_numpy(overview))
+    columns = _columns_of(len(units))
+    fig = _by_hand(9.0, 5.1)
+    left = _box(fig, 0.1, 0.4, 4.0, 4.0, overview_title)
+    canvas = tile(units, columns)
+    left.imshow(np.ma.masked_invalid(canvas), cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
+    height, width = units.shape[1:]
+    corner = position % columns * (width + 1) - 1, position // columns * (height + 1) - 1
+    left.add_patch(
+        Rectangle(corner, width + 1, height + 1, fill=False, edgecolor="black", linewidth=2.5, clip_on=False)
+    )
+
+    side = 1.5
+    for index, (title, grid) in enumerate(grids.items()):
+        values = to_numpy(grid)
+        low, high = signed_limits(values)
+        ax = _box(fig, 4.3 + index % 3 * (side + 0.1), 0.4, side, side, title, 9)
+        ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high, interpolation="nearest")
+        ax.set_frame_on(True)
+    pixels = to_rgb(photo)
+    first = _each_to_one(to_numpy(next(iter(grids.values())))[None])[0]
+    _box(fig, 4.3, 2.3, side, side, "over a photo", 9).imshow(_tinted(pixels, first), interpolation="nearest")
+
+    across = 3
+    small = 0.72
+    for index, image in enumerate(images[: 2 * across]):
+        ax = _box(
+            fig,
+            4.3 + side + 0.3 + index % across * (small + 0.08),
+            2.3 + index // across * (small + 0.08),
+            small,
+            small,
+        )
+        ax.imshow(to_rgb(image), interpolation="nearest")
+    fig.text((4.3 + side + 0.3) / 9, 1 - 2.22 / 5.1, images_title, fontsize=9, va="bottom")
+    return fig
+
+
+def _columns_of(count: int) -> int:
+    """An even number of columns that makes a block of ``count`` squares about square."""
+    return 2 * max(1, round(count**0.5 / 2))
+
+
+def _tinted(pixels: NDArray[np.uint8], grid: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A grey photo with a grid from -1 to 1 laid over it: blue below zero, red above, stronger colour for larger."""
+    grey = pixels.mean(-1, keepdims=True)
+    rows = np.arange(pixels.shape[0]) * grid.shape[0] // pixels.shape[0]
+    columns = np.arange(pixels.shape[1]) * grid.shape[1] // pixels.shape[1]
+    value = grid[rows][:, columns, None]  # (H, W, 1)
+    color = np.where(value < 0, np.array([33, 102, 172.0]), np.array([178, 24, 43.0]))
+    strength = 0.75 * np.abs(value)
+    return ((1 - strength) * (90 + 0.6 * grey) + strength * color).clip(0, 255).astype(np.uint8)
+
+
+def influence_card(
+    photo: ArrayLike | Tensor, maps: ArrayLike | Tensor, patch: int, titles: Sequence[str], *, photo_title: str
+) -> Figure:
+    """A photo with one patch outlined, and for each depth a map of where that patch's influence is.
+
+    Args:
+        photo: what ``to_rgb`` takes.
+        maps: (N, h, w), none of them negative; each is scaled by its largest value outside the patch itself.
+        patch: the patch outlined, counted row by row.
+        titles: one over each map.
+        photo_title: over the photo.
+    """
+    pixels, values = to_rgb(photo), to_numpy(maps).astype(np.float64)
+    rows, columns = values.shape[1:]
+    row, column = divmod(patch, columns)
+    high, wide = pixels.shape[0] / rows, pixels.shape[1] / columns
+    fig = _by_hand(9.0, 3.6)
+    left = _box(fig, 0.1, 0.4, 3.0, 3.0, photo_title)
+    left.imshow(pixels, interpolation="nearest")
+    outline: dict[str, Any] = {"fill": False, "edgecolor": COLORS["orange"], "linewidth": 3}
+    left.add_patch(Rectangle((column * wide - 0.5, row * high - 0.5), wide, high, **outline))
+    per_line = max(4, -(-len(values) // 2))
+    pitch = 5.7 / per_line
+    side = min(1.3, pitch - 0.1)
+    for index, (grid, title) in enumerate(zip(values, titles, strict=True)):
+        others = np.delete(grid.ravel(), patch)
+        ax = _box(fig, 3.3 + index % per_line * pitch, 0.4 + index // per_line * (side + 0.35), side, side, title, 9)
+        ax.imshow(grid, cmap=SEQUENTIAL, vmin=0, vmax=max(float(others.max()), 1e-30), interpolation="nearest")
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **outline | {"linewidth": 2}))
+    return fig
+
+
+def shuffle_card(
+    original: ArrayLike | Tensor,
+    shuffled: ArrayLike | Tensor,
+    probabilities: Mapping[str, tuple[float, float]],
+    accuracy: Mapping[str, float],
+    chosen: str,
+    *,
+    truth: str,
+) -> Figure:
+    """An image before and after a shuffle, what a model says to both, and its accuracy under every shuffle.
+
+    Args:
+        original, shuffled: what ``to_rgb`` takes.
+        probabilities: class -> the probability that the model gives it before and after, 0 to 1.
+        accuracy: kind of shuffle -> share of test images that the model gets right.
+        chosen: the kind that is shown.
+        truth: the class of the image.
+    """
+    fig = _by_hand(9.0, 4.0)
+    _box(fig, 0.1, 0.35, 1.65, 1.65, f"before: {truth}", 9).imshow(to_rgb(original), interpolation="nearest")
+    _box(fig, 0.1, 2.3, 1.65, 1.65, "after", 9).imshow(to_rgb(shuffled), interpolation="nearest")
+
+    middle = _box(fig, 3.2, 0.45, 2.1, 3.0, "what the model says", 10)
+    names = list(probabilities)
+    places = np.arange(len(names))
+    before, after = np.array([probabilities[name] for name in names]).T
+    middle.barh(places - 0.19, before, 0.36, color=COLORS["grey"], label="before")
+    middle.barh(places + 0.19, after, 0.36, color=COLORS["blue"], label="after")
+    middle.set_yticks(places, [f"{name} ✓" if name == truth else name for name in names])
+    middle.set_ylim(len(names) - 0.4, -0.6)
+
+    right = _box(fig, 7.1, 0.45, 1.75, 3.0, "accuracy", 10)
+    places = np.arange(len(accuracy))
+    shares = list(accuracy.values())
+    colors = [COLORS["blue"] if name == chosen else "#BBBBBB" for name in accuracy]
+    right.barh(places, shares, 0.6, color=colors)
+    for place, share in enumerate(shares):
+        right.text(min(share, 0.72) + 0.02, place, f"{share:.0%}", va="center", fontsize=9)
+    right.set_yticks(places, list(accuracy))
+    right.set_ylim(len(accuracy) - 0.4, -0.6)
+    for ax in (middle, right):
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        ax.tick_params(labelsize=9, length=0)
+        ax.spines["left"].set_visible(True)
+    middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=9)
+    return fig
+
+
 # ------------------------------------------------------------------- notebook 7: what mixing is blind to
 
 
