@@ -35,6 +35,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mixer import plots
+from mixer.analysis import flops_by_part
 from mixer.config import MixerConfig, get_config
 from mixer.model import MixerBlock, MlpMixer
 
@@ -179,10 +180,8 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
     costs = {}
     for size in sizes:
         config = get_config(name, patch_size=size, image_size=side)
-        per_block = config.tokens_mlp_dim + config.channels_mlp_dim  # two layers each, S × C times their width
-        embedding = config.in_channels * size**2
-        values = config.num_tokens * config.hidden_dim
-        costs[size] = values * (embedding + 2 * config.num_blocks * per_block) / 1e9
+        flops = flops_by_part(config)
+        costs[size] = (sum(flops.values()) - flops["head"]) / 2e9  # one multiplication, one addition: two FLOPs
 
     def draw(patch: int) -> Figure:
         return plots.patch_sizes(pixels, patch, costs, "billion multiplications for one image")
