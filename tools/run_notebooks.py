@@ -31,7 +31,9 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 def run(path: Path) -> None:
     """Execute one notebook in its own folder and replace the file."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=2000, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=2000, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
     clean(notebook)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     nbformat.write(notebook, temporary)
