@@ -426,6 +426,16 @@ def filter_responses(
     return fig
 
 
+def rgb_filters_compared(named: Mapping[str, ArrayLike | Tensor], *, columns: int = 8) -> Figure:
+    """Sets of colour filters (N, 3, P, P) side by side, each filter scaled on its own; mid-grey is zero."""
+    sets = [to_numpy(filters).astype(np.float64).transpose(0, 2, 3, 1) for filters in named.values()]  # (N, P, P, 3)
+    fig = new_figure(WIDTH, 0.3 + WIDTH / len(named) * -(-len(sets[0]) // columns) / columns)
+    for ax, title, values in zip(fig.subplots(1, len(named), squeeze=False)[0], named, sets, strict=True):
+        values = values / np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-30)
+        bare(ax, title).imshow(tile(values * 0.5 + 0.5, columns, fill=1.0), interpolation="nearest")
+    return fig
+
+
 def cost_curves(patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
     """Cost of each part of a model against the patch size, both on logarithmic axes.
 
@@ -1069,6 +1079,7 @@ def unit_gallery(
         canvases.append(tile(values, columns // 2 if paired else columns, gap=3 if paired else 1))
     tallest = max(canvas.shape[0] / canvas.shape[1] for canvas in canvases)
     fig = new_figure(width, width / len(canvases) * tallest + 0.35)
+    fig.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]  # new_figure's is the constrained one
     for ax, title, canvas in zip(fig.subplots(1, len(canvases), squeeze=False)[0], panels, canvases, strict=True):
         bare(ax, title).imshow(np.ma.masked_invalid(canvas), cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
     return fig
@@ -1139,7 +1150,7 @@ def by_block(
         ax.set_xlabel("block")
         ax.set_xticks(places)
         ax.grid(axis="y")
-    fig.axes[0].legend(loc="best")
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
@@ -1230,11 +1241,14 @@ def update_sizes(
         ax.plot(places, channels / scale, "^--", color=COLORS["red"], markersize=5, label="channel mixing adds")
         ax.set_xlabel("block")
         ax.set_xticks(places)
-        ax.set_ylim(bottom=0)
         ax.grid(axis="y")
+    left.set_ylim(bottom=0)
     left.set_title("size (root mean square)")
     right.set_title("share of the stream")
+    right.set_yscale("log")
+    right.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
     right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    right.minorticks_off()
     left.legend()
     return fig
 
@@ -1277,7 +1291,7 @@ def unit_card(
     """
     units = _each_to_one(to_numpy(overview))
     columns = _columns_of(len(units))
-    fig = _by_hand(9.0, 5.1)
+    fig = _by_hand(9.0, 4.5)
     left = _box(fig, 0.1, 0.4, 4.0, 4.0, overview_title)
     canvas = tile(units, columns)
     left.imshow(np.ma.masked_invalid(canvas), cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
@@ -1298,18 +1312,11 @@ def unit_card(
     first = _each_to_one(to_numpy(next(iter(grids.values())))[None])[0]
     _box(fig, 4.3, 2.3, side, side, "over a photo", 9).imshow(_tinted(pixels, first), interpolation="nearest")
 
-    across = 3
-    small = 0.72
-    for index, image in enumerate(images[: 2 * across]):
-        ax = _box(
-            fig,
-            4.3 + side + 0.3 + index % across * (small + 0.08),
-            2.3 + index // across * (small + 0.08),
-            small,
-            small,
-        )
-        ax.imshow(to_rgb(image), interpolation="nearest")
-    fig.text((4.3 + side + 0.3) / 9, 1 - 2.22 / 5.1, images_title, fontsize=9, va="bottom")
+    pictures = np.stack([to_rgb(image) for image in images[:6]])
+    ax = _box(fig, 4.3 + side + 0.3, 2.3, 2.4, 1.6)
+    ax.set_anchor("NW")
+    ax.imshow(tile(pictures, 3, gap=max(1, pictures.shape[2] // 12)), interpolation="nearest")
+    fig.text((4.3 + side + 0.3) / 9, 1 - 2.22 / 4.5, images_title, fontsize=9, va="bottom")
     return fig
 
 
@@ -1348,16 +1355,19 @@ def influence_card(
     fig = _by_hand(9.0, 3.6)
     left = _box(fig, 0.1, 0.4, 3.0, 3.0, photo_title)
     left.imshow(pixels, interpolation="nearest")
-    outline: dict[str, Any] = {"fill": False, "edgecolor": COLORS["orange"], "linewidth": 3}
+    outline: dict[str, Any] = {"fill": False, "edgecolor": COLORS["red"], "linewidth": 3}
     left.add_patch(Rectangle((column * wide - 0.5, row * high - 0.5), wide, high, **outline))
-    per_line = max(4, -(-len(values) // 2))
-    pitch = 5.7 / per_line
-    side = min(1.3, pitch - 0.1)
-    for index, (grid, title) in enumerate(zip(values, titles, strict=True)):
-        others = np.delete(grid.ravel(), patch)
-        ax = _box(fig, 3.3 + index % per_line * pitch, 0.4 + index // per_line * (side + 0.35), side, side, title, 9)
-        ax.imshow(grid, cmap=SEQUENTIAL, vmin=0, vmax=max(float(others.max()), 1e-30), interpolation="nearest")
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **outline | {"linewidth": 2}))
+    others = np.delete(values.reshape(len(values), -1), patch, axis=1).max(axis=1)  # (N,)
+    per_line, gap = -(-len(values) // 2), max(2, columns // 5)
+    canvas = tile((values / np.maximum(others, 1e-30)[:, None, None]).clip(0, 1), per_line, gap)
+    right = _box(fig, 3.35, 0.4, 5.55, 3.0)
+    right.set_anchor("N")
+    # One picture for all maps: quick enough to follow a slider.
+    right.imshow(np.ma.masked_invalid(canvas), cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
+    for index, title in enumerate(titles):
+        x, y = index % per_line * (columns + gap), index // per_line * (rows + gap)
+        right.text(x + columns / 2 - 0.5, y - 0.8, title, ha="center", va="bottom", fontsize=9)
+        right.add_patch(Rectangle((x + column - 0.5, y + row - 0.5), 1, 1, **outline | {"linewidth": 2}))
     return fig
 
 
@@ -1392,13 +1402,16 @@ def shuffle_card(
     middle.set_yticks(places, [f"{name} ✓" if name == truth else name for name in names])
     middle.set_ylim(len(names) - 0.4, -0.6)
 
-    right = _box(fig, 7.1, 0.45, 1.75, 3.0, "accuracy", 10)
+    right = _box(fig, 7.0, 0.45, 1.7, 3.0, "accuracy", 10)
     places = np.arange(len(accuracy))
     shares = list(accuracy.values())
     colors = [COLORS["blue"] if name == chosen else "#BBBBBB" for name in accuracy]
     right.barh(places, shares, 0.6, color=colors)
     for place, share in enumerate(shares):
-        right.text(min(share, 0.72) + 0.02, place, f"{share:.0%}", va="center", fontsize=9)
+        inside = share > 0.7
+        place_of_text = {"x": share - 0.02, "ha": "right"} if inside else {"x": share + 0.02, "ha": "left"}
+        color = "white" if inside and colors[place] != "#BBBBBB" else "black"
+        right.text(y=place, s=f"{share:.0%}", va="center", fontsize=9, color=color, **place_of_text)
     right.set_yticks(places, list(accuracy))
     right.set_ylim(len(accuracy) - 0.4, -0.6)
     for ax in (middle, right):

@@ -57,6 +57,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "patch_grid": lambda: plots.patch_grid(photo(), 16),
     "linear_map": lambda: plots.linear_map(a_row(), ["a", "b", "c"], "pixel"),
     "filter_responses": lambda: plots.filter_responses(photo(), filters(), filters()[:, 0], list("abcd")),
+    "rgb_filters_compared": lambda: plots.rgb_filters_compared({"one": filters(), "two": -filters()}, columns=2),
     "cost_curves": lambda: plots.cost_curves([4, 8, 16], {"one": [16, 4, 1], "two": [1, 1, 1]}, "cost"),
     "patch_sizes": lambda: plots.patch_sizes(photo(), 8, {4: 100.0, 8: 10.0, 16: 1.0}, "cost"),
     "tables": lambda: plots.tables({"before": a_row(), "after": -a_row()}),
