@@ -1409,9 +1409,9 @@ def shuffle_card(
     right.barh(places, shares, 0.6, color=colors)
     for place, share in enumerate(shares):
         inside = share > 0.7
-        place_of_text = {"x": share - 0.02, "ha": "right"} if inside else {"x": share + 0.02, "ha": "left"}
         color = "white" if inside and colors[place] != "#BBBBBB" else "black"
-        right.text(y=place, s=f"{share:.0%}", va="center", fontsize=9, color=color, **place_of_text)
+        x, side = (share - 0.02, "right") if inside else (share + 0.02, "left")
+        right.text(x, place, f"{share:.0%}", va="center", ha=side, fontsize=9, color=color)
     right.set_yticks(places, list(accuracy))
     right.set_ylim(len(accuracy) - 0.4, -0.6)
     for ax in (middle, right):

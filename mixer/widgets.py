@@ -29,12 +29,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer import plots
+from mixer import analysis, plots
 from mixer.analysis import flops_by_part
 from mixer.config import MixerConfig, get_config
 from mixer.model import MixerBlock, MlpMixer
@@ -272,3 +273,273 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
     changed = f"token_{token}_channel_{channel}"
     explorer.controls[changed].value = first[changed] + 2  # a state in which there is something to see
     return explorer
+
+
+# ----------------------------------------------------------------- notebook 6: what token mixing learns
+
+
+def unit_explorer(model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | None = None) -> Explorer:
+    """The token-mixing units of a block, one at a time: its weights, its twin, what excites it.
+
+    Args:
+        model: any Mixer.
+        images: (N, 3, H, W) in [-1, 1], of the model's size; at least six. Those that excite a unit most are shown
+            beside it (``analysis.unit_excitation``), and any can be the photo under its weights.
+        fine_tuned: the same model after more training; adds its weights, and sorting by how much units changed.
+
+    Raises:
+        ValueError: too few images, or a fine-tuned model of another shape.
+    """
+    if len(images) < 6:
+        raise ValueError(f"images: expected at least 6, found {len(images)}")
+    if fine_tuned is not None and fine_tuned.blocks[0].token_mixing.fc1.weight.shape != (  # type: ignore[union-attr]
+        model.blocks[0].token_mixing.fc1.weight.shape  # type: ignore[union-attr]
+    ):
+        raise ValueError("fine_tuned: expected the same token-mixing sizes as the model's")
+    blocks = range(len(model.blocks))
+    units = [analysis.token_mixing_units(model, block).cpu() for block in blocks]
+    later = [analysis.token_mixing_units(fine_tuned, block).cpu() for block in blocks] if fine_tuned else None
+    pairs = [analysis.pair_units(grids) for grids in units]
+    facts = [analysis.describe_units(grids) for grids in units]
+    best = analysis.unit_excitation(model, images).topk(6, dim=1).indices.cpu()  # (num_blocks, 6, D_S)
+    photos = images[:12].cpu()
+    orders = {
+        "frequency": [analysis.sort_pairs(*both) for both in zip(units, pairs, strict=True)],
+        "localisation (most local first)": [fact.spread.argsort() for fact in facts],
+        "twin (most opposite first)": [_closest_first(pair, len(units[0])) for pair in pairs],
+    }
+    changed = None
+    if later is not None:
+        changed = [analysis.similarity_of_units(*both) for both in zip(units, later, strict=True)]
+        orders["fine-tuning (most changed first)"] = [similarity.argsort() for similarity in changed]
+
+    def chosen(block: int, sort: str, place: int) -> int:
+        return int(orders[sort][block - 1][place - 1])
+
+    def twin(block: int, unit: int) -> tuple[int, float] | None:
+        pair = pairs[block - 1]
+        other = pair.twin_of(unit)
+        where = (pair.units == unit).any(1)
+        return None if other is None else (other, float(pair.similarity[where]))
+
+    def draw(block: int, sort: str, place: int, photo: int) -> Figure:
+        unit, grids = chosen(block, sort, place), units[block - 1]
+        shown = {f"unit {unit}": grids[unit]}
+        if found := twin(block, unit):
+            shown[f"its twin, unit {found[0]}"] = grids[found[0]]
+        if later is not None:
+            shown["after fine-tuning"] = later[block - 1][unit]
+        return plots.unit_card(
+            grids[orders[sort][block - 1]],
+            place - 1,
+            shown,
+            photos[photo - 1],
+            images[best[block - 1, :, unit]],
+            overview_title=f"units of block {block}, by {sort.split(' (')[0]}",
+            images_title="images that excite it most",
+        )
+
+    def say(block: int, sort: str, place: int, photo: int) -> str:
+        unit, fact = chosen(block, sort, place), facts[block - 1]
+        cells = max(model.config.grid)
+        text = (
+            f"Block {block}, unit {unit}: strongest wave of {fact.frequency[unit] * cells:.1f} cycles across the image "
+            f"at {fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
+        )
+        if found := twin(block, unit):
+            text += f", similarity to its twin {_signed(found[1])}"
+        if changed is not None:
+            text += f", to itself after fine-tuning {_signed(float(changed[block - 1][unit]), 3)}"
+        return text + "."
+
+    controls = {
+        "block": slider("block", 1, len(blocks)),
+        "sort": choices("sort by", list(orders)),
+        "place": slider("place in this order", 1, len(units[0])),
+        "photo": slider("photo", 1, len(photos)),
+    }
+    return Explorer(draw, say, controls)
+
+
+def _signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _closest_first(pairs: analysis.Pairs, count: int) -> Tensor:
+    """Units (N,) with the most opposite pairs first, the two of a pair side by side."""
+    order = pairs.units[pairs.similarity.argsort()].flatten()
+    alone = sorted(set(range(count)) - set(order.tolist()))
+    return torch.cat([order, torch.tensor(alone, dtype=torch.int64)])
+
+
+_FROM, _TO = "where this token's content comes from", "where this patch's content goes"
+_SO_FAR, _ALONE = "all blocks up to each", "each block on its own"
+
+
+def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 2, seed: int = 0) -> Explorer:
+    """Click a patch of a photo, and see block by block where its token's content comes from, or goes to.
+
+    The maps are ``analysis.influence_by_depth`` and ``influence_by_block``, worked out once for each photo.
+
+    Args:
+        model: any Mixer.
+        images: (N, 3, H, W) in [-1, 1], of the model's size; a few.
+        probes: random columns for each patch.
+        seed: of the probes.
+    """
+    config = model.config
+    rows, columns = config.grid
+    maps = {_SO_FAR: [], _ALONE: []}  # type: dict[str, list[Tensor]]
+    for image in images:
+        options = {"probes": probes, "seed": seed}
+        maps[_SO_FAR].append(analysis.influence_by_depth(model, image[None], **options)[1:])  # type: ignore[arg-type]
+        maps[_ALONE].append(analysis.influence_by_block(model, image[None], **options))  # type: ignore[arg-type]
+    pictures = [plots.to_rgb(image) for image in images]
+
+    def of_patch(patch: int, photo: int, direction: str, scope: str) -> Tensor:
+        influence = maps[scope][photo - 1]  # (num_blocks, S, S)
+        return influence[:, patch] if direction == _FROM else influence[:, :, patch]  # (num_blocks, S)
+
+    def draw(patch: int, photo: int, direction: str, scope: str) -> Figure:
+        found = of_patch(patch, photo, direction, scope).unflatten(-1, (rows, columns))
+        word = "block" if scope == _ALONE else "after block"
+        titles = [f"{word} {block}" for block in range(1, config.num_blocks + 1)]
+        return plots.influence_card(pictures[photo - 1], found, patch, titles, photo_title=f"token {patch}")
+
+    def say(patch: int, photo: int, direction: str, scope: str) -> str:
+        energy = of_patch(patch, photo, direction, scope).square()
+        own = energy[:, patch] / energy.sum(1)
+        word = "in" if scope == _ALONE else "after"
+        which = "comes from its own patch" if direction == _FROM else "stays in its own token"
+        return (
+            f"Token {patch}, row {patch // columns + 1}, column {patch % columns + 1}: {own[0]:.0%} of the influence "
+            f"(squared) {which} {word} block 1, {own[-1]:.0%} {word} block {config.num_blocks}."
+        )
+
+    controls = {
+        "patch": slider("patch", 0, config.num_tokens - 1, rows // 2 * columns + columns // 2),
+        "photo": slider("photo", 1, len(images)),
+        "direction": choices("show", [_FROM, _TO]),
+        "scope": choices("through", [_SO_FAR, _ALONE]),
+    }
+    pad, paint = _patch_pad(controls["patch"], rows, columns)
+    controls["photo"].observe(lambda change: paint(pictures[change["new"] - 1]), "value")
+    paint(pictures[0])
+    panel = ipywidgets.HBox(
+        [pad, ipywidgets.VBox(list(controls.values()), layout={"flex": "1 1 20em"})],
+        layout={"flex_flow": "row wrap", "align_items": "center", "grid_gap": "1em"},
+    )
+    return Explorer(draw, say, controls, panel=panel, invite="a patch to click, photo, direction, blocks")
+
+
+def _patch_pad(
+    patch: ipywidgets.IntSlider, rows: int, columns: int
+) -> tuple[ipywidgets.GridBox, Callable[[NDArray[np.uint8]], None]]:
+    """A button for each patch, which sets a slider; and a function that paints the buttons like a photo."""
+    side = f"{max(14, 168 // max(rows, columns))}px"
+    layout = ipywidgets.Layout(width=side, height=side, margin="0", padding="0", border="1px solid white")
+    buttons = []
+    for index in range(rows * columns):
+        tooltip = f"patch {index}: row {index // columns + 1}, column {index % columns + 1}"
+        button = ipywidgets.Button(tooltip=tooltip, layout=layout)
+        button.on_click(lambda _button, index=index: setattr(patch, "value", index))
+        buttons.append(button)
+
+    def mark(change: dict[str, Any]) -> None:
+        buttons[change["old"]].description = ""
+        buttons[change["new"]].description = "●"
+
+    def paint(pixels: NDArray[np.uint8]) -> None:
+        high, wide = pixels.shape[0] // rows, pixels.shape[1] // columns
+        means = pixels.reshape(rows, high, columns, wide, 3).mean((1, 3)).reshape(-1, 3)
+        for button, (red, green, blue) in zip(buttons, means.round().astype(int), strict=True):
+            button.style.button_color = f"#{red:02x}{green:02x}{blue:02x}"
+            button.style.text_color = "black" if red + green + blue > 380 else "white"
+
+    mark({"old": patch.value, "new": patch.value})
+    patch.observe(mark, "value")
+    return ipywidgets.GridBox(buttons, layout={"grid_template_columns": f"repeat({columns}, {side})"}), paint
+
+
+_MOVED_ALONG = "patches, weights moved along"
+
+
+def permutation_explorer(
+    model: MlpMixer, images: Tensor, labels: Tensor, classes: Sequence[str], *, orders: int = 3
+) -> Explorer:
+    """Shuffle patches, the pixels inside them or all pixels, and see what becomes of prediction and accuracy.
+
+    Everything is worked out once: the model sees all images under each kind of shuffle and each order.
+
+    Args:
+        model: a Mixer with a trained head.
+        images: (N, 3, H, W) in [-1, 1], of the model's size.
+        labels: (N,).
+        classes: a name for each class.
+        orders: how many random orders to choose from.
+
+    Raises:
+        ValueError: labels or classes that do not fit the images or the model.
+    """
+    config = model.config
+    if len(labels) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one for each image, found {len(labels)}")
+    if len(classes) != config.num_classes:
+        raise ValueError(f"classes: expected {config.num_classes} names, as the model has, found {len(classes)}")
+    size, patch_pixels = config.patch_size, config.patch_size**2
+
+    def shuffled(kind: str, order: int, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) under one kind of shuffle."""
+        if kind in ("patches", _MOVED_ALONG):
+            return analysis.permute_patches(image, analysis.random_order(config.num_tokens, order), size)
+        if kind == "pixels inside patches":
+            return analysis.permute_within_patches(image, analysis.random_order(patch_pixels, order), size)
+        if kind == "all pixels":
+            return analysis.permute_pixels(image, analysis.random_order(image.shape[-2] * image.shape[-1], order))
+        return image
+
+    kinds = ("nothing", "patches", "pixels inside patches", "all pixels", _MOVED_ALONG)
+    probabilities: dict[tuple[str, int], Tensor] = {}  # each (N, classes)
+    with torch.inference_mode():
+        for order in range(1, orders + 1):
+            for kind in kinds:
+                seen = model
+                if kind == _MOVED_ALONG:
+                    seen = analysis.permute_tokens(model, analysis.random_order(config.num_tokens, order))
+                if kind == "nothing" and order > 1:
+                    probabilities[kind, order] = probabilities[kind, 1]
+                else:
+                    parts = [seen(shuffled(kind, order, part)).softmax(1).cpu() for part in images.split(64)]
+                    probabilities[kind, order] = torch.cat(parts)
+    accuracy = {key: float((found.argmax(1) == labels.cpu()).double().mean()) for key, found in probabilities.items()}
+
+    def draw(kind: str, order: int, image: int) -> Figure:
+        before, after = (probabilities[key, order][image - 1] for key in ("nothing", kind))
+        truth = int(labels[image - 1])
+        likely = torch.maximum(before, after).argsort(descending=True).tolist()
+        shown = [truth, *(label for label in likely if label != truth)][:4]
+        return plots.shuffle_card(
+            images[image - 1],
+            shuffled(kind, order, images[image - 1 : image])[0],
+            {classes[label]: (float(before[label]), float(after[label])) for label in shown},
+            {name: accuracy[name, order] for name in kinds},
+            kind,
+            truth=classes[truth],
+        )
+
+    def say(kind: str, order: int, image: int) -> str:
+        before, after = (probabilities[key, order][image - 1] for key in ("nothing", kind))
+        truth = classes[int(labels[image - 1])]
+        return (
+            f"Shuffled: {kind}. The model says {classes[int(after.argmax())]} ({float(after.max()):.0%}), before the "
+            f"shuffle {classes[int(before.argmax())]} ({float(before.max()):.0%}); it is {truth}. "
+            f"Accuracy on {len(images)} images: {accuracy[kind, order]:.0%}, without a shuffle "
+            f"{accuracy['nothing', order]:.0%}; chance is {1 / len(classes):.0%}."
+        )
+
+    controls = {
+        "kind": choices("shuffle", list(kinds), "patches"),
+        "order": slider("random order", 1, orders),
+        "image": slider("image", 1, len(images)),
+    }
+    return Explorer(draw, say, controls)
