@@ -9,6 +9,7 @@ JupyterLab's dark theme; 7 to 9 inches wide at 100 dots an inch, which is the wi
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -430,6 +431,7 @@ def rgb_filters_compared(named: Mapping[str, ArrayLike | Tensor], *, columns: in
     """Sets of colour filters (N, 3, P, P) side by side, each filter scaled on its own; mid-grey is zero."""
     sets = [to_numpy(filters).astype(np.float64).transpose(0, 2, 3, 1) for filters in named.values()]  # (N, P, P, 3)
     fig = new_figure(WIDTH, 0.3 + WIDTH / len(named) * -(-len(sets[0]) // columns) / columns)
+    fig.get_layout_engine().set(w_pad=0.15)  # type: ignore[union-attr,call-arg]  # new_figure's is the constrained one
     for ax, title, values in zip(fig.subplots(1, len(named), squeeze=False)[0], named, sets, strict=True):
         values = values / np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-30)
         bare(ax, title).imshow(tile(values * 0.5 + 0.5, columns, fill=1.0), interpolation="nearest")
@@ -1253,20 +1255,36 @@ def update_sizes(
     return fig
 
 
-# The explorers' figures are placed by hand: the automatic layout takes longer than everything else together.
+# An explorer's figure is one axes measured in inches from the upper left corner, on which everything is placed by
+# hand: every further axes would cost about 10 ms, and the automatic layout more than everything else together.
 
 
-def _by_hand(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), facecolor="white")
-
-
-def _box(fig: Figure, left: float, top: float, width: float, height: float, title: str = "", size: float = 10) -> Axes:
-    """Axes without ticks at a place in inches from the upper left corner."""
-    across, down = fig.get_size_inches()
-    ax = bare(fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down)))
-    if title:
-        ax.set_title(title, fontsize=size)
+def _sheet(width: float, height: float) -> Axes:
+    fig = Figure(figsize=(width, height), facecolor="white")
+    ax = fig.add_axes((0, 0, 1, 1), frameon=False)
+    ax.set_axis_off()
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+    ax.set_autoscale_on(False)
     return ax
+
+
+def _place(
+    ax: Axes, picture: NDArray[Any], left: float, top: float, width: float, title: str = "", **options: Any
+) -> float:
+    """Put a picture with its upper left corner there, a title over its middle; returns the inches of a cell of it."""
+    cell = width / picture.shape[1]
+    extent = (left, left + width, top + picture.shape[0] * cell, top)
+    if picture.ndim == 2:  # signed weights, -1 to 1, unless said otherwise
+        options = {"cmap": DIVERGING, "vmin": -1, "vmax": 1} | options
+    ax.imshow(np.ma.masked_invalid(picture), extent=extent, aspect="auto", interpolation="nearest", **options)
+    if title:
+        ax.text(left + width / 2, top - 0.07, title, ha="center", va="bottom", fontsize=9)
+    return cell
+
+
+def _outline_cell(ax: Axes, left: float, top: float, width: float, height: float, color: str, linewidth: float) -> None:
+    ax.add_artist(Rectangle((left, top), width, height, fill=False, edgecolor=color, linewidth=linewidth, zorder=3))
 
 
 def unit_card(
@@ -1284,40 +1302,37 @@ def unit_card(
     Args:
         overview: (N, h, w), all units in the order chosen.
         position: the unit's place in that order.
-        grids: title -> weights (h, w); the first is the unit's own, others stand beside it (its twin, …).
+        grids: title -> weights (h, w); the first is the unit's own, others stand beside it (its twin, …); up to 3.
         photo: what ``to_rgb`` takes; the unit's grid is laid over it.
         images: those that excite the unit most.
         overview_title, images_title: texts.
     """
     units = _each_to_one(to_numpy(overview))
-    columns = _columns_of(len(units))
-    fig = _by_hand(9.0, 4.5)
-    left = _box(fig, 0.1, 0.4, 4.0, 4.0, overview_title)
-    canvas = tile(units, columns)
-    left.imshow(np.ma.masked_invalid(canvas), cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
     height, width = units.shape[1:]
-    corner = position % columns * (width + 1) - 1, position // columns * (height + 1) - 1
-    left.add_patch(
-        Rectangle(corner, width + 1, height + 1, fill=False, edgecolor="black", linewidth=2.5, clip_on=False)
-    )
+    columns = _columns_of(len(units))
+    canvas = tile(units, columns)
+    across = min(4.0, 4.0 * canvas.shape[1] / canvas.shape[0])
+    ax = _sheet(9.0, 4.5)
+    cell = _place(ax, canvas, 0.1, 0.4, across, overview_title)
+    left, top = position % columns * (width + 1) - 0.5, position // columns * (height + 1) - 0.5
+    _outline_cell(ax, 0.1 + left * cell, 0.4 + top * cell, (width + 1) * cell, (height + 1) * cell, "black", 2.5)
 
-    side = 1.5
-    for index, (title, grid) in enumerate(grids.items()):
-        values = to_numpy(grid)
-        low, high = signed_limits(values)
-        ax = _box(fig, 4.3 + index % 3 * (side + 0.1), 0.4, side, side, title, 9)
-        ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high, interpolation="nearest")
-        ax.set_frame_on(True)
-    pixels = to_rgb(photo)
-    first = _each_to_one(to_numpy(next(iter(grids.values())))[None])[0]
-    _box(fig, 4.3, 2.3, side, side, "over a photo", 9).imshow(_tinted(pixels, first), interpolation="nearest")
-
+    side, start = 1.5, 4.3
+    own = _each_to_one(np.stack([to_numpy(grid) for grid in grids.values()]))
+    for index, (title, grid) in enumerate(zip(grids, own, strict=True)):
+        place = start + index * (side + 0.1)
+        _place(ax, grid, place, 0.4, side, title)
+        _outline_cell(ax, place, 0.4, side, side * height / width, "#999999", 0.8)
+    _place(ax, _tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a photo")
     pictures = np.stack([to_rgb(image) for image in images[:6]])
-    ax = _box(fig, 4.3 + side + 0.3, 2.3, 2.4, 1.6)
-    ax.set_anchor("NW")
-    ax.imshow(tile(pictures, 3, gap=max(1, pictures.shape[2] // 12)), interpolation="nearest")
-    fig.text((4.3 + side + 0.3) / 9, 1 - 2.22 / 4.5, images_title, fontsize=9, va="bottom")
-    return fig
+    _place(ax, tile(pictures, 3, gap=max(1, pictures.shape[2] // 12)), start + side + 0.3, 2.4, 2.3, images_title)
+    return _figure_of(ax)
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    return figure
 
 
 def _columns_of(count: int) -> int:
@@ -1351,24 +1366,22 @@ def influence_card(
     pixels, values = to_rgb(photo), to_numpy(maps).astype(np.float64)
     rows, columns = values.shape[1:]
     row, column = divmod(patch, columns)
-    high, wide = pixels.shape[0] / rows, pixels.shape[1] / columns
-    fig = _by_hand(9.0, 3.6)
-    left = _box(fig, 0.1, 0.4, 3.0, 3.0, photo_title)
-    left.imshow(pixels, interpolation="nearest")
-    outline: dict[str, Any] = {"fill": False, "edgecolor": COLORS["red"], "linewidth": 3}
-    left.add_patch(Rectangle((column * wide - 0.5, row * high - 0.5), wide, high, **outline))
     others = np.delete(values.reshape(len(values), -1), patch, axis=1).max(axis=1)  # (N,)
     per_line, gap = -(-len(values) // 2), max(2, columns // 5)
     canvas = tile((values / np.maximum(others, 1e-30)[:, None, None]).clip(0, 1), per_line, gap)
-    right = _box(fig, 3.35, 0.4, 5.55, 3.0)
-    right.set_anchor("N")
-    # One picture for all maps: quick enough to follow a slider.
-    right.imshow(np.ma.masked_invalid(canvas), cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
+
+    ax = _sheet(9.0, 3.6)
+    size = _place(ax, pixels, 0.1, 0.4, 3.0, photo_title)
+    high, wide = pixels.shape[0] / rows * size, pixels.shape[1] / columns * size
+    _outline_cell(ax, 0.1 + column * wide, 0.4 + row * high, wide, high, COLORS["red"], 3)
+    across = min(5.5, 3.0 * canvas.shape[1] / canvas.shape[0])
+    cell = _place(ax, canvas, 3.4, 0.4, across, cmap=SEQUENTIAL, vmin=0)
     for index, title in enumerate(titles):
-        x, y = index % per_line * (columns + gap), index // per_line * (rows + gap)
-        right.text(x + columns / 2 - 0.5, y - 0.8, title, ha="center", va="bottom", fontsize=9)
-        right.add_patch(Rectangle((x + column - 0.5, y + row - 0.5), 1, 1, **outline | {"linewidth": 2}))
-    return fig
+        left = 3.4 + index % per_line * (columns + gap) * cell
+        top = 0.4 + index // per_line * (rows + gap) * cell
+        ax.text(left + columns * cell / 2, top - 0.05, title, ha="center", va="bottom", fontsize=9)
+        _outline_cell(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
+    return _figure_of(ax)
 
 
 def shuffle_card(
@@ -1389,38 +1402,36 @@ def shuffle_card(
         chosen: the kind that is shown.
         truth: the class of the image.
     """
-    fig = _by_hand(9.0, 4.0)
-    _box(fig, 0.1, 0.35, 1.65, 1.65, f"before: {truth}", 9).imshow(to_rgb(original), interpolation="nearest")
-    _box(fig, 0.1, 2.3, 1.65, 1.65, "after", 9).imshow(to_rgb(shuffled), interpolation="nearest")
+    ax = _sheet(9.0, 3.9)
+    _place(ax, to_rgb(original), 0.1, 0.3, 1.6, f"before: {truth}")
+    _place(ax, to_rgb(shuffled), 0.1, 2.2, 1.6, "after")
 
-    middle = _box(fig, 3.2, 0.45, 2.1, 3.0, "what the model says", 10)
-    names = list(probabilities)
-    places = np.arange(len(names))
-    before, after = np.array([probabilities[name] for name in names]).T
-    middle.barh(places - 0.19, before, 0.36, color=COLORS["grey"], label="before")
-    middle.barh(places + 0.19, after, 0.36, color=COLORS["blue"], label="after")
-    middle.set_yticks(places, [f"{name} ✓" if name == truth else name for name in names])
-    middle.set_ylim(len(names) - 0.4, -0.6)
+    def bar(left: float, top: float, height: float, share: float, color: str) -> None:
+        ax.add_artist(Rectangle((left, top), 1.6 * share, height, facecolor=color, linewidth=0))
+        ax.text(left + 1.6 * share + 0.05, top + height / 2, f"{share:.0%}", va="center", fontsize=8.5)
 
-    right = _box(fig, 7.0, 0.45, 1.7, 3.0, "accuracy", 10)
-    places = np.arange(len(accuracy))
-    shares = list(accuracy.values())
-    colors = [COLORS["blue"] if name == chosen else "#BBBBBB" for name in accuracy]
-    right.barh(places, shares, 0.6, color=colors)
-    for place, share in enumerate(shares):
-        inside = share > 0.7
-        color = "white" if inside and colors[place] != "#BBBBBB" else "black"
-        x, side = (share - 0.02, "right") if inside else (share + 0.02, "left")
-        right.text(x, place, f"{share:.0%}", va="center", ha=side, fontsize=9, color=color)
-    right.set_yticks(places, list(accuracy))
-    right.set_ylim(len(accuracy) - 0.4, -0.6)
-    for ax in (middle, right):
-        ax.set_xlim(0, 1)
-        ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-        ax.tick_params(labelsize=9, length=0)
-        ax.spines["left"].set_visible(True)
-    middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=9)
-    return fig
+    ax.text(4.0, 0.23, "what the model says", ha="center", va="bottom", fontsize=9)
+    pitch = 3.0 / max(1, len(probabilities))
+    for index, (name, (before, after)) in enumerate(probabilities.items()):
+        top = 0.4 + index * pitch
+        label = f"{name} ✓" if name == truth else name
+        ax.text(3.2, top + 0.26, label, ha="right", va="center", fontsize=9)
+        bar(3.3, top, 0.24, before, COLORS["grey"])
+        bar(3.3, top + 0.27, 0.24, after, COLORS["blue"])
+    for left, color, label in ((3.3, COLORS["grey"], "before"), (4.2, COLORS["blue"], "after")):
+        ax.add_artist(Rectangle((left, 3.55), 0.22, 0.14, facecolor=color, linewidth=0))
+        ax.text(left + 0.3, 3.62, label, va="center", fontsize=9)
+
+    ax.text(7.8, 0.23, "accuracy under each shuffle", ha="center", va="bottom", fontsize=9)
+    pitch = 3.0 / max(1, len(accuracy))
+    for index, (name, share) in enumerate(accuracy.items()):
+        top = 0.4 + index * pitch
+        weight = "bold" if name == chosen else "normal"
+        ax.text(6.9, top + 0.2, textwrap.fill(name, 16), ha="right", va="center", fontsize=9, fontweight=weight)
+        bar(7.0, top, 0.4, share, COLORS["blue"] if name == chosen else "#BBBBBB")
+    for left in (3.3, 7.0):
+        ax.plot([left, left], [0.35, 3.4], color="black", linewidth=0.8)
+    return _figure_of(ax)
 
 
 # ------------------------------------------------------------------- notebook 7: what mixing is blind to
