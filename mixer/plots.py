@@ -623,6 +623,50 @@ def _draw_channel_mixing(ax: Axes, config: MixerConfig) -> None:
     _draw_arrow(ax, 791, 870, y, "S × C", "next block")
 
 
+def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy after fine-tuning, a line for each model: the official number, and what this project measured.
+
+    Args:
+        rows: each with ``label``; ``official``, the published accuracy, and ``measured``, ours, both from 0 to 1 or
+            ``None``; ``note``, a few words that stand behind the measured one.
+    """
+    fig = Figure(figsize=(9.0, 0.9 + 0.5 * len(rows)))
+    fig.patch.set_alpha(0.0)  # a white card with round corners, like the architecture's
+    width, height = fig.get_size_inches() * 100
+    card = bare(fig.add_axes((0, 0, 1, 1)))
+    card.patch.set_alpha(0.0)
+    _draw_card(card, 2, 2, width - 4, height - 4, "white", "#D0D0D0", round_by=16, zorder=0)
+    card.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    ax = fig.add_axes((0.25, 0.62 / height * 100, 0.5, 1 - 0.98 / height * 100))
+    known = [row[key] for row in rows for key in ("official", "measured") if row[key] is not None]
+    ax.set_xlim(np.floor(min(known) * 20 - 0.2) / 20, 1.0)
+    for y, row in enumerate(rows):
+        official, measured = row["official"], row["measured"]
+        _draw_words(ax, -0.02, y, row["label"], ha="right", size=10, transform=ax.get_yaxis_transform())
+        if official is not None and measured is not None:
+            ax.plot([official, measured], [y, y], color="#BBBBBB", linewidth=3, solid_capstyle="round", zorder=1)
+        if official is not None:
+            ax.plot(official, y, "o", markersize=10, color="white", markeredgecolor=_INK, markeredgewidth=1.5, zorder=2)
+        if measured is not None:
+            ax.plot(measured, y, "D", markersize=7.5, color=COLORS["blue"], zorder=3)
+        texts = [f"{value:.2%}" for value in (official, measured) if value is not None]
+        said = " → ".join(texts) if measured is not None else f"{' → '.join(texts)} → not run yet"
+        _draw_words(ax, 1.03, y - 0.14, said, ha="left", size=9.5, transform=ax.get_yaxis_transform())
+        _draw_words(ax, 1.03, y + 0.24, row["note"], ha="left", size=8, color=_SOFT, transform=ax.get_yaxis_transform())
+    ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
+    ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    ax.grid(axis="x", color="#E4E4E4")
+    ax.set_axisbelow(True)
+    for side in ("left", "right", "top"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(length=0, labelsize=9)
+    marks = (("o", "white", _INK, "published"), ("D", COLORS["blue"], COLORS["blue"], "this project"))
+    for marker, face, edge, label in marks:
+        ax.plot([], [], marker, color=face, markeredgecolor=edge, markersize=8, label=label)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, frameon=False, fontsize=9.5)
+    return fig
+
+
 def _draw_words(ax: Axes, x: float, y: float, text: str, *, size: float = 9, **options: Any) -> None:
     common: dict[str, Any] = {"color": _INK, "ha": "center", "va": "center", "family": "DejaVu Sans", "zorder": 5}
     ax.text(x, y, text, fontsize=size, linespacing=1.15, **(common | options))
