@@ -630,14 +630,14 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
         rows: each with ``label``; ``official``, the published accuracy, and ``measured``, ours, both from 0 to 1 or
             ``None``; ``note``, a few words that stand behind the measured one.
     """
-    fig = Figure(figsize=(9.0, 0.9 + 0.5 * len(rows)))
+    fig = Figure(figsize=(9.0, 0.8 + 0.46 * len(rows)))
     fig.patch.set_alpha(0.0)  # a white card with round corners, like the architecture's
     width, height = fig.get_size_inches() * 100
     card = bare(fig.add_axes((0, 0, 1, 1)))
     card.patch.set_alpha(0.0)
     _draw_card(card, 2, 2, width - 4, height - 4, "white", "#D0D0D0", round_by=16, zorder=0)
     card.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
-    ax = fig.add_axes((0.25, 0.62 / height * 100, 0.5, 1 - 0.98 / height * 100))
+    ax = fig.add_axes((0.25, 36 / height, 0.47, 1 - 78 / height))
     known = [row[key] for row in rows for key in ("official", "measured") if row[key] is not None]
     ax.set_xlim(np.floor(min(known) * 20 - 0.2) / 20, 1.0)
     for y, row in enumerate(rows):
@@ -649,11 +649,13 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
             ax.plot(official, y, "o", markersize=10, color="white", markeredgecolor=_INK, markeredgewidth=1.5, zorder=2)
         if measured is not None:
             ax.plot(measured, y, "D", markersize=7.5, color=COLORS["blue"], zorder=3)
-        texts = [f"{value:.2%}" for value in (official, measured) if value is not None]
-        said = " → ".join(texts) if measured is not None else f"{' → '.join(texts)} → not run yet"
-        _draw_words(ax, 1.03, y - 0.14, said, ha="left", size=9.5, transform=ax.get_yaxis_transform())
-        _draw_words(ax, 1.03, y + 0.24, row["note"], ha="left", size=8, color=_SOFT, transform=ax.get_yaxis_transform())
+        said = [] if official is None else [f"published {official:.2%}"]
+        said += [f"here {measured:.2%}"] if measured is not None else ["not run here yet"]
+        place: dict[str, Any] = {"ha": "left", "transform": ax.get_yaxis_transform()}
+        _draw_words(ax, 1.03, y - (0.14 if row["note"] else 0), ", ".join(said), **place)
+        _draw_words(ax, 1.03, y + 0.24, row["note"], size=8, color=_SOFT, **place)
     ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
+    ax.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.05))
     ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     ax.grid(axis="x", color="#E4E4E4")
     ax.set_axisbelow(True)
