@@ -655,7 +655,7 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
         _draw_words(ax, 1.03, y - (0.14 if row["note"] else 0), ", ".join(said), **place)
         _draw_words(ax, 1.03, y + 0.24, row["note"], size=8, color=_SOFT, **place)
     ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
-    ax.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.05))
+    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     ax.grid(axis="x", color="#E4E4E4")
     ax.set_axisbelow(True)
