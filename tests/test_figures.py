@@ -1,12 +1,18 @@
-"""The README's figures show what the sources and results say now, and the figures of notebooks look as they did."""
+"""The README's figures show what the sources and results say now; those of notebooks 6 and 7 look as they did.
+
+To store new reference pictures after a wanted change: ``python tests/test_figures.py``, then look at them.
+"""
 
 import importlib.util
+import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,6 +20,7 @@ from PIL import Image
 from mixer import plots
 
 ROOT = Path(__file__).resolve().parent.parent
+BASELINE = ROOT / "tests" / "baseline"
 
 
 def load_tool() -> ModuleType:
@@ -29,8 +36,11 @@ def load_tool() -> ModuleType:
 figures = load_tool()
 
 
-def small(path: Path, width: int = 150) -> NDArray[np.float64]:
-    """A picture on white, shrunk until the details of a font no longer count: (h, w, 3), 0 to 255."""
+def small(path: Path | io.BytesIO, width: int = 150) -> NDArray[np.float64]:
+    """A picture on white, shrunk until the details of a font no longer count: (h, w, 3), 0 to 255.
+
+    Versions of FreeType set text a few pixels wider or narrower, which moves what is laid out around it.
+    """
     image = Image.open(path).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
@@ -41,6 +51,9 @@ def small(path: Path, width: int = 150) -> NDArray[np.float64]:
 def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Root mean square, in units of 0 to 255; infinite for another shape."""
     return float(np.sqrt(np.mean((one - other) ** 2))) if one.shape == other.shape else float("inf")
+
+
+# ---------------------------------------------------------------------------------- the README's figures
 
 
 @pytest.mark.parametrize("name", figures.DRAWINGS)
@@ -95,3 +108,72 @@ def test_stale_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in figures.DRAWINGS:
         figures.write(name, tmp_path)
     assert figures.stale() == []
+
+
+# ------------------------------------------------------------------------ the figures of notebooks 6 and 7
+
+
+def waves(count: int, size: int = 8) -> torch.Tensor:
+    """Smooth grids, each with a wave of its own: (count, size, size)."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    angle = torch.arange(count).view(-1, 1, 1) * 0.7
+    return (0.9 * (x * angle.cos() + y * angle.sin()) + angle).sin() * torch.exp(-((x - 3.5) ** 2) / 20)
+
+
+def pictures(count: int) -> list[NDArray[np.uint8]]:
+    return [((waves(count * 3).view(count, 3, 8, 8)[k] + 1) * 127).byte().numpy() for k in range(count)]
+
+
+def some_runs(drop: float = 0.2) -> list[dict[str, object]]:
+    return [
+        {
+            "model": model,
+            "shuffle": shuffle,
+            "steps": [10, 20, 30],
+            "test_accuracy": [0.2, 0.3, 0.5 - k * weight * drop],
+        }
+        for model, weight in (("mixer", 0.3), ("cnn", 1.0))
+        for k, shuffle in enumerate(("original", "all pixels"))
+    ]
+
+
+NAMES = {"mixer": "Mixer", "cnn": "convolutional network"}
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "shuffled_images": lambda: plots.shuffled_images({"original": pictures(4), "all pixels": pictures(4)[::-1]}),
+    "weight_rows": lambda: plots.weight_rows({"learned": waves(6), "its twin": waves(6).flip(-1)}),
+    "shuffle_curves": lambda: plots.shuffle_curves(some_runs(), NAMES),
+    "shift_curves": lambda: plots.shift_curves([0, 1, 2], {"one": [0.5, 0.4, 0.3], "two": [0.8, 0.8, 0.7]}, 4),
+    "unit_gallery": lambda: plots.unit_gallery({"block 1": waves(16), "block 2": -waves(16)}, columns=4),
+}
+
+
+def picture(fig: Figure) -> io.BytesIO:
+    """As PNG."""
+    return io.BytesIO(plots.to_png(fig))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_looks_as_it_did(name: str) -> None:
+    plots.use_style()
+    assert difference(small(picture(FIGURES[name]()), 80), small(BASELINE / f"{name}.png", 80)) < 5.0
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("weight_rows", lambda: plots.weight_rows({"learned": waves(6), "its twin": -waves(6).flip(-1)})),
+        ("shuffle_curves", lambda: plots.shuffle_curves(some_runs(drop=0.4), NAMES)),
+        ("unit_gallery", lambda: plots.unit_gallery({"block 1": waves(16), "block 2": waves(16)}, columns=4)),
+    ],
+)
+def test_another_figure_is_noticed(name: str, other: Callable[[], Figure]) -> None:
+    plots.use_style()
+    assert difference(small(picture(other()), 80), small(BASELINE / f"{name}.png", 80)) > 6.0
+
+
+if __name__ == "__main__":
+    plots.use_style()
+    for name, draw in FIGURES.items():
+        Image.fromarray(small(picture(draw()), 400).round().astype(np.uint8)).save(
+            BASELINE / f"{name}.png", optimize=True
+        )
