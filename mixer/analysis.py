@@ -285,6 +285,33 @@ def embedding_filters(model: MlpMixer) -> Tensor:
     return model.stem.weight.detach()
 
 
+def starting_model(config: MixerConfig, seed: int) -> MlpMixer:
+    """The random model that a training run with this seed began with, if it drew the weights first of all.
+
+    ``python -m mixer.train`` does, and the record of a bundled checkpoint holds its seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MlpMixer(config).eval()
+
+
+def learned_part(trained: Tensor, start: Tensor) -> Tensor:
+    """What training added to each unit: its weights without the part that is still as they started.
+
+    A short training leaves most of the random starting weights where they were, and they hide what was learned. Of
+    each unit's weights, their projection on its starting weights is taken off; weight decay only scales that.
+
+    Args:
+        trained, start: (N, ...), the same units in the same order.
+
+    Returns:
+        (N, ...), each at a right angle to its start.
+    """
+    after, before = trained.detach().flatten(1).double(), start.detach().flatten(1).double()
+    kept = (after * before).sum(1, keepdim=True) / before.square().sum(1, keepdim=True)
+    return (after - kept * before).view(trained.shape).to(trained.dtype)
+
+
 @dataclass(frozen=True)
 class UnitStatistics:
     """What can be said about each of N grids of weights in a number; see ``describe_units``."""

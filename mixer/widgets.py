@@ -278,7 +278,9 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
 # ----------------------------------------------------------------- notebook 6: what token mixing learns
 
 
-def unit_explorer(model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | None = None) -> Explorer:
+def unit_explorer(
+    model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | None = None, start: MlpMixer | None = None
+) -> Explorer:
     """The token-mixing units of a block, one at a time: its weights, its twin, what excites it.
 
     Args:
@@ -286,19 +288,24 @@ def unit_explorer(model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | Non
         images: (N, 3, H, W) in [-1, 1], of the model's size; at least six. Those that excite a unit most are shown
             beside it (``analysis.unit_excitation``), and any can be the photo under its weights.
         fine_tuned: the same model after more training; adds its weights, and sorting by how much units changed.
+        start: the model before training; what is shown is then what training added (``analysis.learned_part``).
 
     Raises:
-        ValueError: too few images, or a fine-tuned model of another shape.
+        ValueError: too few images, or models of other shapes.
     """
     if len(images) < 6:
         raise ValueError(f"images: expected at least 6, found {len(images)}")
-    if fine_tuned is not None and fine_tuned.blocks[0].token_mixing.fc1.weight.shape != (  # type: ignore[union-attr]
-        model.blocks[0].token_mixing.fc1.weight.shape  # type: ignore[union-attr]
-    ):
-        raise ValueError("fine_tuned: expected the same token-mixing sizes as the model's")
+    for name, other in (("fine_tuned", fine_tuned), ("start", start)):
+        if other is not None and _unit_shape(other) != _unit_shape(model):
+            raise ValueError(f"{name}: expected units of shape {_unit_shape(model)}, found {_unit_shape(other)}")
     blocks = range(len(model.blocks))
-    units = [analysis.token_mixing_units(model, block).cpu() for block in blocks]
-    later = [analysis.token_mixing_units(fine_tuned, block).cpu() for block in blocks] if fine_tuned else None
+
+    def grids_of(network: MlpMixer, block: int) -> Tensor:
+        grids = analysis.token_mixing_units(network, block).cpu()
+        return grids if start is None else analysis.learned_part(grids, analysis.token_mixing_units(start, block))
+
+    units = [grids_of(model, block) for block in blocks]
+    later = [grids_of(fine_tuned, block) for block in blocks] if fine_tuned else None
     pairs = [analysis.pair_units(grids) for grids in units]
     facts = [analysis.describe_units(grids) for grids in units]
     best = analysis.unit_excitation(model, images).topk(6, dim=1).indices.cpu()  # (num_blocks, 6, D_S)
@@ -361,6 +368,11 @@ def unit_explorer(model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | Non
     return Explorer(draw, say, controls)
 
 
+def _unit_shape(model: MlpMixer) -> tuple[int, ...]:
+    """Blocks, units of each, rows and columns of their grids."""
+    return len(model.blocks), model.config.tokens_mlp_dim, *model.config.grid
+
+
 def _signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
@@ -376,7 +388,7 @@ _FROM, _TO = "where this token's content comes from", "where this patch's conten
 _SO_FAR, _ALONE = "all blocks up to each", "each block on its own"
 
 
-def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 2, seed: int = 0) -> Explorer:
+def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 1, seed: int = 0) -> Explorer:
     """Click a patch of a photo, and see block by block where its token's content comes from, or goes to.
 
     The maps are ``analysis.influence_by_depth`` and ``influence_by_block``, worked out once for each photo.

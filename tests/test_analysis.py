@@ -170,6 +170,24 @@ def test_units_are_rows_of_the_first_weight_and_columns_of_the_second(small):
         analysis.token_mixing_units(small, 3)
 
 
+def test_what_was_learned_is_found_under_the_start():
+    torch.manual_seed(0)
+    start, learned = torch.randn(2, 5, 8, 8, dtype=torch.float64).unbind()
+    found = analysis.learned_part(0.7 * start + 0.1 * learned, start)
+    assert (found.flatten(1) * start.flatten(1)).sum(1).abs().max() < 1e-12
+    assert torch.nn.functional.cosine_similarity(found.flatten(1), learned.flatten(1)).min() > 0.9
+    assert analysis.learned_part(3 * start, start).abs().max() < 1e-12
+
+
+def test_starting_model_is_that_of_the_seed():
+    torch.manual_seed(7)
+    expected = MlpMixer(SMALL)
+    state = torch.get_rng_state()
+    found = analysis.starting_model(SMALL, 7)
+    assert all(torch.equal(a, b) for a, b in zip(expected.parameters(), found.parameters(), strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 # ----------------------------------------------------------------------------------------------- twins
 
 
