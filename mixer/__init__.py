@@ -1,6 +1,6 @@
 """MLP-Mixer in PyTorch: the model, Google's official checkpoints, fine-tuning, and a look inside."""
 
-from mixer.checkpoint import CheckpointError, bundled, from_npz, load_npz, save_npz
+from mixer.checkpoint import CheckpointError, bundled, download, from_npz, load_npz, save_npz
 from mixer.config import MODELS, MixerConfig
 from mixer.model import MixerBlock, MlpBlock, MlpMixer, create_model
 
@@ -13,6 +13,7 @@ __all__ = [
     "MlpMixer",
     "bundled",
     "create_model",
+    "download",
     "from_npz",
     "load_npz",
     "save_npz",

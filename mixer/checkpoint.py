@@ -8,22 +8,31 @@ Layout of the official files (google-research/vision_transformer, vit_jax/checkp
 Nothing is unpickled, and a model is touched only once the whole file was read and found to fit.
 """
 
+import argparse
 import math
 import os
 import re
+import shutil
+import time
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from mixer.config import MixerConfig
+from mixer.config import MixerConfig, get_config
+from mixer.data import data_dir
 from mixer.model import MlpMixer
 
 
@@ -401,3 +410,154 @@ def _resampling(source: tuple[int, int], target: tuple[int, int]) -> Tensor:
     tokens = source[0] * source[1]
     basis = torch.eye(tokens).view(1, tokens, *source)
     return F.interpolate(basis, size=target, mode="bilinear", antialias=True).view(tokens, -1).t()
+
+
+# ---------------------------------------------------------------------------------------- download
+
+OFFICIAL_URL = "https://storage.googleapis.com/mixer_models"
+OFFICIAL_FILES = {
+    "Mixer-B_16": "imagenet1k/Mixer-B_16.npz",
+    "Mixer-L_16": "imagenet1k/Mixer-L_16.npz",
+    "Mixer-B_16-21k": "imagenet21k/Mixer-B_16.npz",
+    "Mixer-L_16-21k": "imagenet21k/Mixer-L_16.npz",
+}
+
+
+def official_path(name: str, root: str | os.PathLike[str] | None = None) -> Path:
+    """Where ``download`` keeps the official file of a model, whether it is there or not.
+
+    Raises:
+        ValueError: there is no official file of that name.
+    """
+    if name not in OFFICIAL_FILES:
+        raise ValueError(f"download: expected one of {', '.join(OFFICIAL_FILES)}, found {name!r}")
+    return (Path(root) if root is not None else data_dir() / "checkpoints") / f"{name}.npz"
+
+
+def download(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    base_url: str | None = None,
+    attempts: int = 5,
+    timeout: float = 30.0,
+    progress: bool = True,
+) -> Path:
+    """Path of an official checkpoint, fetched the first time; whole and checked, or not there at all.
+
+    A broken transfer is taken up where it stopped, now or in a later call. The file gets its name only after its
+    length, its zip structure with every CRC, and the names and shapes of its arrays were found right. Two processes
+    at once: the second waits for the first.
+
+    Args:
+        name: a key of ``OFFICIAL_FILES``, such as ``"Mixer-B_16"`` or ``"Mixer-L_16-21k"``.
+        root: the folder; ``checkpoints`` in ``data_dir()`` if not given.
+        base_url: another source of the same files; else the environment variable ``MIXER_CHECKPOINT_URL``, else Google's.
+        attempts: how often a transfer is begun or taken up.
+        timeout: seconds without a byte after which a transfer counts as broken.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: no official file of that name.
+        ConnectionError: not to be had; says from where, and where to put the file by hand.
+        CheckpointError: what was sent is not the file.
+    """
+    path = official_path(name, root)
+    url = f"{base_url or os.environ.get('MIXER_CHECKPOINT_URL') or OFFICIAL_URL}/{OFFICIAL_FILES[name]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.exists():
+            _check_is(path, name)
+            return path
+        part = path.with_name(f".{path.name}.part")
+        resumed = part.exists()
+        try:
+            _fetch(url, part, attempts, timeout, progress)
+        except (OSError, HTTPException) as error:
+            raise ConnectionError(
+                f"{name} could not be downloaded ({error}). Fetch {url} by other means and put it at {path}; "
+                "from_npz also reads it from anywhere, under any name."
+            ) from error
+        try:
+            _check_is(part, name)
+        except CheckpointError:
+            part.unlink()
+            if not resumed:
+                raise
+            _fetch(
+                url, part, attempts, timeout, progress
+            )  # the old piece was of another file: once more, from the start
+            _check_is(part, name)
+        os.replace(part, path)
+    return path
+
+
+def _check_is(path: Path, name: str) -> None:
+    """Raise ``CheckpointError`` unless the file holds the named model, every byte as it was written."""
+    with _Archive(path) as archive:
+        found, expected = _config_of(archive), get_config(name)
+        if found != expected:
+            raise CheckpointError(
+                f"{path}: expected {name}, {expected}, found {found}; delete it and download it again"
+            )
+        for parameter in _meta_model(expected).state_dict():
+            archive.tensor(official_name(parameter))
+
+
+def _fetch(url: str, part: Path, attempts: int, timeout: float, progress: bool) -> None:
+    """Append what is missing of ``url`` to ``part``."""
+    for attempt in range(1, attempts + 1):
+        try:
+            if _fetch_once(url, part, timeout, progress):
+                return
+            error: Exception = ConnectionError(f"the connection broke off after {part.stat().st_size} bytes")
+        except HTTPError as answer:
+            if answer.code == 416 and part.exists():  # nothing after what we have: begin anew if that is not the file
+                part.unlink()
+            elif answer.code < 500:
+                raise
+            error = answer
+        except (OSError, HTTPException) as broken:
+            error = broken
+        if attempt == attempts:
+            raise error
+        time.sleep(min(2.0 ** (attempt - 1), 8.0) * min(1.0, timeout / 30.0))
+
+
+def _fetch_once(url: str, part: Path, timeout: float, progress: bool) -> bool:
+    """One request; whether all the bytes that the server announced are now in ``part``."""
+    have = part.stat().st_size if part.exists() else 0
+    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urlopen(request, timeout=timeout) as answer:
+        start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        if answer.status != 206 or start is None or int(start[1]) != have:
+            have = 0  # the server sends the whole file, whatever we asked for
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        free = shutil.disk_usage(part.parent).free
+        if total is not None and total - have > free:
+            raise OSError(f"{part.parent}: {total - have} bytes are missing, {free} are free on the disk")
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.name[1:-5], disable=not progress)
+        with open(part, "ab" if have else "wb") as file, bar:
+            while piece := answer.read1(1 << 20):
+                file.write(piece)
+                bar.update(len(piece))
+    return total is None or part.stat().st_size == total
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m mixer.checkpoint download NAME``."""
+    parser = argparse.ArgumentParser(prog="python -m mixer.checkpoint", description="Official Mixer checkpoints.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetch = commands.add_parser("download", help="fetch an official file, or find it where it is")
+    fetch.add_argument("name", choices=OFFICIAL_FILES)
+    fetch.add_argument("--root", help="the folder (default: checkpoints in MIXER_DATA or the user's cache)")
+    options = parser.parse_args(arguments)
+    try:
+        print(download(options.name, options.root))
+    except (ConnectionError, CheckpointError) as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

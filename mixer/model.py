@@ -129,7 +129,7 @@ class MlpMixer(nn.Module):
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             wanted = ", ".join(map(str, ("B", *expected)))
             raise ValueError(f"images: expected shape ({wanted}), found {tuple(images.shape)}")
-        if torch.is_autocast_enabled(images.device.type):
+        if images.device.type != "meta" and torch.is_autocast_enabled(images.device.type):
             if not images.is_floating_point():
                 raise ValueError(f"images: expected floating point values in [-1, 1], found {images.dtype}")
         elif images.dtype != self.stem.weight.dtype:

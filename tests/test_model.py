@@ -1,0 +1,277 @@
+"""The model against the paper's numbers, the official numerics, and an independent NumPy transcription."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mixer
+from mixer.config import MixerConfig, get_config
+from mixer.model import MixerBlock, MlpMixer, StochasticDepth
+
+TINY = MixerConfig(
+    patch_size=4, num_blocks=3, hidden_dim=12, tokens_mlp_dim=10, channels_mlp_dim=20, num_classes=5, image_size=(8, 12)
+)
+
+
+@pytest.fixture
+def model():
+    """A tiny model for rectangular images with no weight at zero, in double precision."""
+    torch.manual_seed(0)
+    model = MlpMixer(TINY).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def count(name, **changes):
+    with torch.device("meta"):
+        return sum(p.numel() for p in mixer.create_model(name, **changes).parameters())
+
+
+# ----------------------------------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Mixer-S_32", 19_104_624),
+        ("Mixer-S_16", 18_528_264),
+        ("Mixer-B_32", 60_293_428),
+        ("Mixer-B_16", 59_880_472),
+        ("Mixer-L_16", 208_196_168),
+    ],
+)
+def test_parameter_counts_are_the_official_code_s(name, parameters):
+    assert count(name) == parameters
+
+
+def test_b16_with_ten_classes():
+    assert count("Mixer-B_16", num_classes=10) == 59_119_162
+
+
+@pytest.mark.parametrize("name", ["Mixer-L_32", "Mixer-H_14", "Mixer-Nano_4"])
+def test_parameter_counts_by_formula(name):
+    c = get_config(name)
+    s, width, d_s, d_c = c.num_tokens, c.hidden_dim, c.tokens_mlp_dim, c.channels_mlp_dim
+    block = 4 * width + 2 * s * d_s + d_s + s + 2 * width * d_c + d_c + width
+    expected = (3 * c.patch_size**2 + 1) * width + c.num_blocks * block + 2 * width + (width + 1) * c.num_classes
+    assert count(name) == expected
+
+
+def test_21k_heads():
+    assert get_config("Mixer-L_16-21k").num_classes == 21_843
+    assert count("Mixer-B_16-21k") - count("Mixer-B_16") == (768 + 1) * (21_843 - 1_000)
+
+
+def test_names_of_the_state_dict(model):
+    names = set(model.state_dict())
+    assert {"stem.weight", "blocks.2.token_mixing.fc1.weight", "blocks.0.norm1.bias", "pre_head_norm.weight"} <= names
+    assert len(names) == 2 + 3 * 12 + 2 + 2
+
+
+# -------------------------------------------------------------------------------------- numerics
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def norm(x, weight, bias):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * weight + bias
+
+
+def numpy_mixer(state, images, patch):
+    """The paper's Figure 1 with loops and slices; shares no code with the package."""
+    state = {name: tensor.numpy() for name, tensor in state.items()}
+    batch, _, height, width = images.shape
+    patches = [
+        images[:, :, top : top + patch, left : left + patch].reshape(batch, -1)
+        for top in range(0, height, patch)
+        for left in range(0, width, patch)
+    ]
+    x = np.stack(patches, axis=1) @ state["stem.weight"].reshape(len(state["stem.bias"]), -1).T + state["stem.bias"]
+    for i in range(sum(name.endswith("norm1.weight") for name in state)):
+        p = {name.removeprefix(f"blocks.{i}."): a for name, a in state.items() if name.startswith(f"blocks.{i}.")}
+        y = norm(x, p["norm1.weight"], p["norm1.bias"]).swapaxes(1, 2)
+        y = gelu(y @ p["token_mixing.fc1.weight"].T + p["token_mixing.fc1.bias"])
+        x = x + (y @ p["token_mixing.fc2.weight"].T + p["token_mixing.fc2.bias"]).swapaxes(1, 2)
+        y = norm(x, p["norm2.weight"], p["norm2.bias"])
+        y = gelu(y @ p["channel_mixing.fc1.weight"].T + p["channel_mixing.fc1.bias"])
+        x = x + y @ p["channel_mixing.fc2.weight"].T + p["channel_mixing.fc2.bias"]
+    x = norm(x, state["pre_head_norm.weight"], state["pre_head_norm.bias"]).mean(1)
+    return x @ state["head.weight"].T + state["head.bias"]
+
+
+def test_agrees_with_a_transcription_in_numpy(model, images):
+    expected = numpy_mixer(model.state_dict(), images.numpy(), TINY.patch_size)
+    np.testing.assert_allclose(model(images).detach().numpy(), expected, rtol=1e-10)
+
+
+def test_official_numerics(model):
+    norms = [m for m in model.modules() if isinstance(m, nn.LayerNorm)]
+    assert {m.eps for m in norms} == {1e-6}
+    assert {m.approximate for m in model.modules() if isinstance(m, nn.GELU)} == {"tanh"}
+
+
+def test_a_new_model_predicts_nothing(images):
+    logits = MlpMixer(TINY)(images.float())
+    assert torch.equal(logits, torch.zeros(2, 5))
+
+
+def test_weights_start_as_in_flax():
+    torch.manual_seed(0)
+    model = mixer.create_model("Mixer-S_32", num_classes=10)
+    for weight, fan_in in [
+        (model.stem.weight, 32 * 32 * 3),
+        (model.blocks[3].token_mixing.fc1.weight, 49),
+        (model.blocks[3].channel_mixing.fc2.weight, 2048),
+    ]:
+        assert weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.02)
+        assert weight.abs().max().item() <= 2 * fan_in**-0.5 / 0.87962566103423978 + 1e-6
+    assert all(not p.any() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_every_block_s_output(model, images):
+    outputs = model.block_outputs(images)
+    assert [tuple(x.shape) for x in outputs] == [(2, 6, 12)] * 4
+    assert torch.equal(outputs[0], model.embed(images))
+    assert torch.equal(model.pre_head_norm(outputs[-1]), model.forward_features(images))
+    assert torch.equal(model.head(model.forward_features(images).mean(1)), model(images))
+
+
+def test_token_mixing_keeps_to_a_channel_and_channel_mixing_to_a_token(model):
+    block = model.blocks[0]
+    block.norm1, block.norm2 = nn.Identity(), nn.Identity()  # a norm looks at all channels of a token
+    x = torch.randn(1, 6, 12, dtype=torch.float64)
+    touched = x.clone()
+    touched[0, 2, 5] += 1.0
+    tokens = (block.mix_tokens(touched) != block.mix_tokens(x))[0]
+    channels = (block.mix_channels(touched) != block.mix_channels(x))[0]
+    assert tokens[:, 5].all()
+    assert tokens.sum() == 6
+    assert channels[2].all()
+    assert channels.sum() == 12
+
+
+# --------------------------------------------------------------------- dropout and stochastic depth
+
+
+def test_dropout_and_stochastic_depth_are_off_by_default(images):
+    model = MlpMixer(TINY).train()
+    nn.init.ones_(model.head.weight)
+    assert torch.equal(model(images.float()), model(images.float()))
+
+
+def test_stochastic_depth_drops_whole_branches_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop = StochasticDepth(0.25).train()
+    branch = torch.ones(4000, 3, 2)
+    kept = drop(branch)
+    per_image = kept.flatten(1)
+    assert (per_image == per_image[:, :1]).all()
+    assert sorted(set(per_image[:, 0].tolist())) == pytest.approx([0.0, 4 / 3])
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.05)
+    assert drop.eval()(branch) is branch
+
+
+def test_stochastic_depth_grows_linearly():
+    model = mixer.create_model("Mixer-Nano_4", stochastic_depth=0.7)
+    rates = [block.drop_path.rate for block in model.blocks]
+    assert rates == pytest.approx([0.1 * i for i in range(8)])
+
+
+def test_dropout_acts_while_training():
+    config = MixerConfig(4, 1, 8, 8, 8, num_classes=3, image_size=8, dropout=0.5)
+    block = MixerBlock(config).train()
+    x = torch.randn(2, 4, 8)
+    assert not torch.equal(block(x), block(x))
+    assert torch.equal(block.eval()(x), block(x))
+
+
+# --------------------------------------------------------------------------------- PyTorch's own tools
+
+
+def test_state_dict_round_trip(model, images):
+    other = MlpMixer(TINY).double()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.eval()(images), model(images))
+
+
+def test_compile(model, images):
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)  # traces as inductor does, needs no compiler
+    assert torch.allclose(compiled(images), model(images))
+
+
+def test_export_with_any_batch_size(model, images):
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
+    more = torch.cat([images, images.flip(0), images])
+    assert torch.allclose(program.module()(more), model(more))
+
+
+def test_bf16_autocast(model, images):
+    model, images = model.float(), images.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    assert logits.dtype == torch.bfloat16
+    assert torch.allclose(logits.float(), model(images), rtol=0.1, atol=0.3)
+
+
+# ------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8), r"expected shape \(B, 3, 8, 12\), found \(2, 3, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 12), r"expected shape \(B, 3, 8, 12\), found \(2, 1, 8, 12\)"),
+        (torch.zeros(3, 8, 12), r"expected shape \(B, 3, 8, 12\), found \(3, 8, 12\)"),
+        (torch.zeros(2, 3, 8, 12, dtype=torch.uint8), "expected torch.float32 like the weights, found torch.uint8"),
+        (torch.zeros(2, 3, 8, 12, dtype=torch.float64), "expected torch.float32 like the weights, found torch.float64"),
+    ],
+)
+def test_wrong_images_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        MlpMixer(TINY)(wrong)
+
+
+def test_integers_are_refused_under_autocast_too():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="floating point"):
+        MlpMixer(TINY)(torch.zeros(2, 3, 8, 12, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "Mixer-X_1"}, "expected one of Mixer-S_32, .* found 'Mixer-X_1'"),
+        ({"image_size": 220}, "multiples of the patch size 16, found 220"),
+        ({"image_size": (224, 100)}, "multiples of the patch size 16"),
+        ({"image_size": (224, 224, 3)}, "one size or"),
+        ({"num_classes": 0}, "num_classes: expected a positive integer, found 0"),
+        ({"num_classes": 2.5}, "num_classes: expected a positive integer, found 2.5"),
+        ({"dropout": 1.0}, "dropout: expected a rate"),
+        ({"stochastic_depth": -0.1}, "stochastic_depth: expected a rate"),
+    ],
+)
+def test_wrong_configurations_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        mixer.create_model(**{"name": "Mixer-B_16"} | changes)
+
+
+def test_import_is_light():
+    """Heavy packages are imported where they are used: that keeps ``import mixer`` under three seconds."""
+    heavy = ["torchvision", "matplotlib", "sklearn", "skimage", "ipywidgets", "scipy", "tensorboard"]
+    code = f"import sys, mixer; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
