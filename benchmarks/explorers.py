@@ -1,0 +1,124 @@
+"""How quickly the explorers answer: from the change of a control to the new picture's bytes.
+
+usage: python benchmarks/explorers.py [--threads 2] [--output benchmarks/results/explorers.json]
+
+The explorers show the bundled Mixer-Nano_4; the images are noise, which is the hardest to compress. What a browser
+takes to show a picture that it has been sent is not in these times. ``cpu_…`` is processor time: where nothing else
+runs on the machine, it is about the same as the wall time.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mixer
+from mixer import analysis, plots, widgets
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "explorers.json"
+LIMIT = 150  # milliseconds, what we promise on two cores
+STOPS = 6  # values to try of each control
+
+
+def explorers() -> dict[str, Callable[[], widgets.Explorer]]:
+    """Name -> how to make one, with the bundled model where it shows a model."""
+    model = mixer.from_npz(mixer.bundled("Mixer-Nano_4")).eval()
+    config = model.config
+    images = torch.rand(32, 3, *config.image_hw, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    start = analysis.starting_model(config, 0)
+    names = [f"class {number}" for number in range(config.num_classes)]
+    labels = torch.arange(len(images)) % config.num_classes
+    return {
+        "patch_explorer": lambda: widgets.patch_explorer(images[0]),
+        "mixing_table": widgets.mixing_table,
+        "unit_explorer": lambda: widgets.unit_explorer(model, images, fine_tuned=model, start=start),
+        "influence_explorer": lambda: widgets.influence_explorer(model, images[:2]),
+        "permutation_explorer": lambda: widgets.permutation_explorer(model, images, labels, names, orders=2),
+    }
+
+
+def stops(control: Any) -> list[Any]:
+    """A few values of a control, from its first to its last."""
+    if hasattr(control, "options"):
+        options = list(control.options)
+        every = options[:: max(1, len(options) // STOPS)]
+        return [option[1] if isinstance(option, tuple) else option for option in every]
+    count = min(STOPS, int((control.max - control.min) / control.step) + 1)
+    return [control.min + (control.max - control.min) * index / max(1, count - 1) for index in range(count)]
+
+
+def answer_times(explorer: widgets.Explorer) -> tuple[list[float], list[float]]:
+    """Milliseconds of wall and processor time for every change tried, after a first round that fills caches."""
+    wall, cpu = [], []
+    for measured in (False, True):
+        for control in list(explorer.controls.values())[:8]:  # the cells of a table are all alike
+            for value in stops(control):
+                value = int(value) if isinstance(control.value, int) and isinstance(value, float) else value
+                if value == control.value:
+                    continue
+                started = time.perf_counter(), time.process_time()
+                control.value = value
+                if measured:
+                    wall.append(1000 * (time.perf_counter() - started[0]))
+                    cpu.append(1000 * (time.process_time() - started[1]))
+    return sorted(wall), sorted(cpu)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    plots.use_style()
+
+    results: dict[str, Any] = {}
+    for name, make in explorers().items():
+        started = time.perf_counter()
+        explorer = make()
+        ready = time.perf_counter() - started
+        wall, cpu = answer_times(explorer)
+        results[name] = {
+            "changes": len(wall),
+            "median_ms": round(statistics.median(wall), 1),
+            "percentile_95_ms": round(wall[int(0.95 * (len(wall) - 1))], 1),
+            "cpu_median_ms": round(statistics.median(cpu), 1),
+            "cpu_percentile_95_ms": round(cpu[int(0.95 * (len(cpu) - 1))], 1),
+            "picture_kilobytes": round(len(explorer.picture.value) / 1000, 1),
+            "ready_after_s": round(ready, 1),
+        }
+        line = results[name]
+        verdict = "" if line["percentile_95_ms"] <= LIMIT else f"   over {LIMIT} ms"
+        print(
+            f"{name:22} median {line['median_ms']:6.1f} ms, 95 % under {line['percentile_95_ms']:6.1f} ms "
+            f"(processor: {line['cpu_median_ms']:6.1f}, {line['cpu_percentile_95_ms']:6.1f}){verdict}"
+        )
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": args.threads,
+            "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+            "python": platform.python_version(),
+            "torch": torch.__version__.split("+")[0],
+        },
+        "limit_ms": LIMIT,
+        "explorers": results,
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(args.output)
+
+
+if __name__ == "__main__":
+    main()
