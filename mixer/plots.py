@@ -1002,7 +1002,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
                 share = number / total
                 color = PART_COLORS.get(part, COLORS["grey"])
                 ax.barh(row, share, 0.72, left=left, color=color, label=part.replace("_", " ") if row == 0 else None)
-                if share >= 0.07:
+                if share >= 0.05:
                     middle = left + share / 2
                     ax.text(middle, row, f"{share:.0%}", color="white", ha="center", va="center", fontsize=9)
                 left += share
