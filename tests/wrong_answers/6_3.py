@@ -1,0 +1,5 @@
+"""Leaves out the skip connections."""
+
+
+def influence_of_two(first, second):
+    return (second @ first).abs()
