@@ -107,7 +107,8 @@ class _Archive:
     def tensor(self, name: str) -> Tensor:
         """One array as float32, all of it finite."""
         array = self._read(name, header_only=False)
-        tensor = torch.from_numpy(array).float()
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is named below
+            tensor = torch.from_numpy(array.astype(np.float32, copy=False))
         if not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise CheckpointError(f"{self.path}: {name}: expected finite numbers, found {bad} NaN or infinite")
@@ -452,7 +453,7 @@ def download(
     Args:
         name: a key of ``OFFICIAL_FILES``, such as ``"Mixer-B_16"`` or ``"Mixer-L_16-21k"``.
         root: the folder; ``checkpoints`` in ``data_dir()`` if not given.
-        base_url: another source of the same files; else the environment variable ``MIXER_CHECKPOINT_URL``, else Google's.
+        base_url: another source of the same files; else the variable ``MIXER_CHECKPOINT_URL``, else Google's.
         attempts: how often a transfer is begun or taken up.
         timeout: seconds without a byte after which a transfer counts as broken.
         progress: whether to show a bar.
