@@ -474,6 +474,9 @@ def download(
         resumed = part.exists()
         try:
             _fetch(url, part, attempts, timeout, progress)
+            if resumed and not _is(part, name):  # the old piece was of another file: once more, from the start
+                part.unlink()
+                _fetch(url, part, attempts, timeout, progress)
         except (OSError, HTTPException) as error:
             raise ConnectionError(
                 f"{name} could not be downloaded ({error}). Fetch {url} by other means and put it at {path}; "
@@ -483,12 +486,7 @@ def download(
             _check_is(part, name)
         except CheckpointError:
             part.unlink()
-            if not resumed:
-                raise
-            _fetch(
-                url, part, attempts, timeout, progress
-            )  # the old piece was of another file: once more, from the start
-            _check_is(part, name)
+            raise
         os.replace(part, path)
     return path
 
@@ -503,6 +501,14 @@ def _check_is(path: Path, name: str) -> None:
             )
         for parameter in _meta_model(expected).state_dict():
             archive.tensor(official_name(parameter))
+
+
+def _is(path: Path, name: str) -> bool:
+    try:
+        _check_is(path, name)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _fetch(url: str, part: Path, attempts: int, timeout: float, progress: bool) -> None:
