@@ -1544,27 +1544,30 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
     return fig
 
 
-def shift_curves(shifts: Sequence[int], accuracy: Mapping[str, Sequence[float]], patch_size: int) -> Figure:
-    """Accuracy against the shift of the test images, as a share of the accuracy without a shift.
+def shift_curves(
+    shifts: Sequence[int], accuracy: Mapping[str, Sequence[float]], kept: Mapping[str, Sequence[float]], patch_size: int
+) -> Figure:
+    """What a shift of the test images does: to the accuracy, and to the single answers.
 
     Args:
         shifts: pixels, from 0 on.
         accuracy: name of a network -> its accuracy at each shift.
+        kept: name of a network -> share of the images at each shift whose prediction is still that without a shift.
         patch_size: pixels; half a patch is marked.
     """
-    fig = new_figure(6.5, 3.2)
-    ax = fig.subplots()
-    for number, (name, values) in enumerate(accuracy.items()):
-        relative = np.asarray(values) / values[0]
-        ax.plot(shifts, relative, ("-", "--", "-.")[number % 3], marker="os^"[number % 3], markersize=5, label=name)
-    ax.axvline(patch_size / 2, color=COLORS["grey"], linewidth=1, linestyle=":")
-    ax.annotate(
-        " half a patch", (patch_size / 2, 0.02), xycoords=("data", "axes fraction"), color="#555555", fontsize=9
-    )
-    ax.set_xticks(list(shifts))
-    ax.set_xlabel("test images moved right by … pixels")
-    ax.set_ylabel("accuracy, share of that unmoved")
-    ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
-    ax.grid(axis="y")
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    fig = new_figure(WIDTH, 3.6)
+    panels = (("accuracy", accuracy), ("predictions that stay the same", kept))
+    for ax, (title, series) in zip(fig.subplots(1, 2), panels, strict=True):
+        for number, (name, values) in enumerate(series.items()):
+            ax.plot(shifts, values, ("-", "--", "-.")[number % 3], marker="os^"[number % 3], markersize=5, label=name)
+        ax.axvline(patch_size / 2, color=COLORS["grey"], linewidth=1, linestyle=":")
+        ax.text(patch_size / 2, 0.02, " half a patch", transform=ax.get_xaxis_transform(), color="#555555", fontsize=9)
+        ax.set_title(title)
+        ax.set_xticks(list(shifts))
+        ax.set_xlabel("moved right by … pixels")
+        ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+        ax.set_ylim(bottom=0.0)
+        ax.grid(axis="y")
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3)
     return fig

@@ -137,12 +137,13 @@ def some_runs(drop: float = 0.2) -> list[dict[str, object]]:
     ]
 
 
+SCORES = {"one": [0.5, 0.4, 0.3], "two": [0.8, 0.8, 0.7]}
 NAMES = {"mixer": "Mixer", "cnn": "convolutional network"}
 FIGURES: dict[str, Callable[[], Figure]] = {
     "shuffled_images": lambda: plots.shuffled_images({"original": pictures(4), "all pixels": pictures(4)[::-1]}),
     "weight_rows": lambda: plots.weight_rows({"learned": waves(6), "its twin": waves(6).flip(-1)}),
     "shuffle_curves": lambda: plots.shuffle_curves(some_runs(), NAMES),
-    "shift_curves": lambda: plots.shift_curves([0, 1, 2], {"one": [0.5, 0.4, 0.3], "two": [0.8, 0.8, 0.7]}, 4),
+    "shift_curves": lambda: plots.shift_curves([0, 1, 2], SCORES, {name: [1, 0.8, 0.7] for name in SCORES}, 4),
     "unit_gallery": lambda: plots.unit_gallery({"block 1": waves(16), "block 2": -waves(16)}, columns=4),
 }
 
