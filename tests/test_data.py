@@ -544,8 +544,13 @@ def test_boxes_keep_to_their_limits():
     area, ratio = h * w / (height * width), w / h
     assert 0.049 < area.min() < 0.06 and 0.9 < area.max() <= 1.0
     assert 0.73 < ratio.min() < 0.77 and 1.3 < ratio.max() < 1.37
-    assert (top[h < 100].float().mean() + h[h < 100].float().mean() / 2) == pytest.approx(height / 2, rel=0.05)
-    assert {0, height - 1} <= {int(top.min()), int((top + h).max()) - 1}
+
+
+def test_every_place_is_as_likely():
+    boxes = data.sample_crop_boxes(5000, (8, 6), scale=(1 / 3, 1 / 3), ratio=(1, 1), generator=seeded())
+    assert (boxes[:, 2:] == 4).all()
+    places = torch.bincount(boxes[:, 0] * 3 + boxes[:, 1])  # 5 rows, 3 columns
+    assert places.tolist() == pytest.approx([5000 / 15] * 15, rel=0.25)
 
 
 def test_boxes_are_spread_as_torchvision_s():
