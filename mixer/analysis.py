@@ -319,7 +319,8 @@ class UnitStatistics:
     frequency: Tensor  # (N,) cycles per step of the grid, of the strongest wave in it
     orientation: Tensor  # (N,) degrees in [0, 180): direction in which that wave goes up and down
     purity: Tensor  # (N,) share of the weights' energy that this one wave explains, 0 to 1
-    mean_frequency: Tensor  # (N,) cycles per step, mean over all waves, weighted by their power
+    mean_frequency: Tensor  # (N,) cycles per step, mean over all waves but the mean, weighted by their power
+    mean_share: Tensor  # (N,) share of the energy that lies in the mean weight: 1 sums over the image evenly
     spread: Tensor  # (N,) size of the region that holds the energy; 1: as for even weights, 0: a single cell
     participation: Tensor  # (N,) share of the cells that take part, from 1 / cells to 1
     sign_balance: Tensor  # (N,) 0: as much positive as negative weight; 1 or -1: one sign only
@@ -331,9 +332,9 @@ def describe_units(grids: Tensor) -> UnitStatistics:
 
     The strongest wave is the peak of the power spectrum (2-D FFT, padded with zeros to four times the size, so
     that frequencies between whole cycles are seen too). The mean is left in: weights of one sign everywhere have
-    frequency 0, and an orientation that means nothing. One cycle per step would be one wave for each cell;
-    multiply by the number of cells for cycles across the image. 0 degrees: the sign changes from left to right
-    (upright stripes); 90: from top to bottom; 45: towards the lower right.
+    frequency 0, and an orientation that means nothing; only ``mean_frequency`` leaves it out. One cycle per step would
+    be one wave for each cell; multiply by the number of cells for cycles across the image. 0 degrees: the sign changes
+    from left to right (upright stripes); 90: from top to bottom; 45: towards the lower right.
 
     The energy of a cell is its weight squared. ``spread`` is the root mean square distance of the energy from its
     centre of gravity, over that of even weights. ``participation`` is (sum of energy)² over the sum of its squares,
@@ -356,6 +357,8 @@ def describe_units(grids: Tensor) -> UnitStatistics:
     along_x = torch.fft.rfftfreq(4 * width, dtype=torch.float64)[peak % spectrum.shape[2]]
 
     power = torch.fft.fft2(weights).abs().square().sum(1)  # (N, h, w)
+    pattern = power.clone()
+    pattern[:, 0, 0] = 0  # without the mean
     frequencies = torch.hypot(
         torch.fft.fftfreq(height, dtype=torch.float64)[:, None], torch.fft.fftfreq(width, dtype=torch.float64)
     )
@@ -369,7 +372,8 @@ def describe_units(grids: Tensor) -> UnitStatistics:
         frequency=torch.hypot(along_y, along_x),
         orientation=torch.rad2deg(torch.atan2(along_y, along_x)) % 180,
         purity=_explained(weights, along_y, along_x) / total,
-        mean_frequency=(power * frequencies).sum((1, 2)) / power.sum((1, 2)),
+        mean_frequency=(pattern * frequencies).sum((1, 2)) / pattern.sum((1, 2)).clamp(min=1e-30),
+        mean_share=power[:, 0, 0] / power.sum((1, 2)),
         spread=(variance.clamp(min=0) / even).sqrt() if even else torch.zeros_like(total),
         participation=total.square() / energy.square().sum((1, 2)) / (height * width),
         sign_balance=weights.sum((1, 2, 3)) / weights.abs().sum((1, 2, 3)),

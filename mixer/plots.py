@@ -27,6 +27,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 
 from mixer.config import MixerConfig, get_config
@@ -102,6 +103,18 @@ def to_png(fig: Figure, *, tight: bool = False, quick: bool = False) -> bytes:
         pil_kwargs={"compress_level": 1} if quick else {"optimize": True},
         **options,
     )
+    return buffer.getvalue() if quick else _with_palette(buffer.getvalue())
+
+
+def _with_palette(png: bytes) -> bytes:
+    """The picture with 256 colours, about half the bytes, if the eye cannot tell; photos stay as they are."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    reduced = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    difference = np.asarray(picture, dtype=np.float32) - np.asarray(reduced.convert("RGB"), dtype=np.float32)
+    if np.sqrt(np.mean(difference**2)) > 1.0:  # of 255
+        return png
+    buffer = io.BytesIO()
+    reduced.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

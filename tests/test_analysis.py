@@ -119,10 +119,18 @@ def test_flat_weights_have_frequency_zero_and_one_sign():
     found = analysis.describe_units(torch.stack([torch.ones(8, 8), -torch.ones(8, 8)]))
     assert found.frequency.tolist() == [0, 0]
     assert found.mean_frequency.tolist() == pytest.approx([0, 0])
+    assert found.mean_share.tolist() == pytest.approx([1, 1])
     assert found.sign_balance.tolist() == [1, -1]
     assert found.spread.tolist() == pytest.approx([1, 1])
     assert found.participation.tolist() == pytest.approx([1, 1])
     assert found.purity.tolist() == pytest.approx([1, 1])
+
+
+def test_mean_and_pattern_are_told_apart():
+    found = analysis.describe_units(torch.stack([grating(0.0, 0.25), 3 + grating(0.0, 0.25)]))
+    assert found.mean_frequency.tolist() == pytest.approx([0.25, 0.25])
+    assert found.mean_share.tolist() == pytest.approx([0, 9 / 9.5], abs=1e-9)
+    assert found.frequency.tolist() == pytest.approx([0.25, 0])
 
 
 def test_spread_sees_where_and_participation_how_many():
