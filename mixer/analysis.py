@@ -312,6 +312,11 @@ def learned_part(trained: Tensor, start: Tensor) -> Tensor:
     return (after - kept * before).view(trained.shape).to(trained.dtype)
 
 
+def without_mean(grids: Tensor) -> Tensor:
+    """Each grid (N, h, w) minus its mean weight: the part that depends on places."""
+    return grids - grids.mean(dim=(-2, -1), keepdim=True)
+
+
 @dataclass(frozen=True)
 class UnitStatistics:
     """What can be said about each of N grids of weights in a number; see ``describe_units``."""

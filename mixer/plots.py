@@ -316,6 +316,7 @@ def curves(
     title: str | None = None,
     percent: bool = False,
     log: bool = False,
+    beside: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
     """Lines over training steps, such as loss or accuracy, one for each entry of ``series``.
@@ -326,10 +327,11 @@ def curves(
         xlabel, ylabel, title: texts.
         percent: y holds shares from 0 to 1, to be written as percent.
         log: logarithmic y axis.
+        beside: put the legend to the right of the axes, where it can cover no line.
         ax: draw there, to put several panels in one figure (``new_figure().subplots(1, 2)``).
     """
     if ax is None:
-        ax = new_figure(6.5, 3.2).subplots()
+        ax = new_figure(WIDTH if beside else 6.5, 3.2).subplots()
     for number, (name, y) in enumerate(series.items()):
         x = steps[name] if isinstance(steps, Mapping) else steps
         few = len(to_numpy(y)) <= 20  # type: ignore[arg-type]
@@ -345,7 +347,7 @@ def curves(
     if log:
         ax.set_yscale("log")
     if len(series) > 1:
-        ax.legend()
+        ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {}))
     figure = ax.get_figure()
     assert isinstance(figure, Figure)
     return figure
