@@ -23,6 +23,7 @@ import matplotlib.ticker
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
@@ -1009,6 +1010,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
     models = list(next(iter(measures.values())))
     fig = new_figure(9.0, 1.0 + 0.42 * len(models))
     axes = fig.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    bars: dict[str, BarContainer] = {}
     for ax, (measure, table) in zip(axes, measures.items(), strict=True):
         for row, model in enumerate(models):
             parts, left = table[model], 0.0
@@ -1016,7 +1018,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
             for part, number in parts.items():
                 share = number / total
                 color = PART_COLORS.get(part, COLORS["grey"])
-                ax.barh(row, share, 0.72, left=left, color=color, label=part.replace("_", " ") if row == 0 else None)
+                bars[part.replace("_", " ")] = ax.barh(row, share, 0.72, left=left, color=color)
                 if share >= 0.05:
                     middle = left + share / 2
                     ax.text(middle, row, f"{share:.0%}", color="white", ha="center", va="center", fontsize=9)
@@ -1026,8 +1028,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
         ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     axes[0].set_yticks(range(len(models)), models)
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    fig.legend(list(bars.values()), list(bars), loc="outside lower center", ncols=len(bars))
     return fig
 
 
@@ -1106,7 +1107,9 @@ def confusion(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, class
             color = "white" if shares[row, column] > 0.5 else "black"
             ax.text(column, row, f"{shares[row, column] * 100:.0f}", ha="center", va="center", color=color, fontsize=9)
         if row == column:
-            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLORS["black"]))
+            ax.add_patch(
+                Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLORS["black"], clip_on=False)
+            )
     ax.set_xticks(range(count), classes, rotation=35, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(count), classes)
     ax.set_xlabel("predicted")
