@@ -23,7 +23,6 @@ import matplotlib.ticker
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
@@ -1010,7 +1009,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
     models = list(next(iter(measures.values())))
     fig = new_figure(9.0, 1.0 + 0.42 * len(models))
     axes = fig.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    bars: dict[str, BarContainer] = {}
+    bars: dict[str, Rectangle] = {}
     for ax, (measure, table) in zip(axes, measures.items(), strict=True):
         for row, model in enumerate(models):
             parts, left = table[model], 0.0
@@ -1018,7 +1017,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
             for part, number in parts.items():
                 share = number / total
                 color = PART_COLORS.get(part, COLORS["grey"])
-                bars[part.replace("_", " ")] = ax.barh(row, share, 0.72, left=left, color=color)
+                bars[part.replace("_", " ")] = ax.barh(row, share, 0.72, left=left, color=color).patches[0]
                 if share >= 0.05:
                     middle = left + share / 2
                     ax.text(middle, row, f"{share:.0%}", color="white", ha="center", va="center", fontsize=9)
@@ -1115,6 +1114,91 @@ def confusion(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, class
     ax.set_xlabel("predicted")
     ax.set_ylabel("true class")
     ax.spines[:].set_visible(False)
+    return fig
+
+
+# ---------------------------------------------------------------- notebook 4: official checkpoints
+
+_PART_COLORS = {
+    "stem": COLORS["orange"],
+    "token_mixing": COLORS["blue"],
+    "channel_mixing": COLORS["green"],
+    "norm": COLORS["grey"],
+    "head": COLORS["red"],
+}
+
+
+def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
+    """How many numbers each array of a checkpoint holds, coloured by the part of the model that it belongs to.
+
+    Args:
+        shapes: official array name -> shape, in the order in which to show them.
+    """
+    fig = new_figure(WIDTH, 0.24 * len(shapes) + 0.8)
+    ax = fig.subplots()
+    seen: set[str] = set()
+    for row, (name, shape) in enumerate(shapes.items()):
+        part = next((part for part in _PART_COLORS if part in name.lower().replace("layernorm", "norm")), "norm")
+        size = int(np.prod(shape))
+        ax.barh(row, size, color=_PART_COLORS[part], label=None if part in seen else part.replace("_", " "))
+        ax.text(size * 1.15, row, " × ".join(map(str, shape)), va="center", fontsize=8)
+        seen.add(part)
+    ax.set_yticks(range(len(shapes)), list(shapes), fontsize=8, family="DejaVu Sans Mono")
+    ax.invert_yaxis()
+    ax.set_xscale("log")
+    ax.set_xlim(right=ax.get_xlim()[1] * 4)
+    ax.set_xlabel("numbers in the array")
+    fig.legend(loc="outside upper center", ncols=len(seen))
+    return fig
+
+
+def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) -> Figure:
+    """Relative error of every stage of the model against a reference, one line for each variant of the model."""
+    fig = new_figure(WIDTH, 3.6)
+    ax = fig.subplots()
+    for marker, (name, values) in zip("osD^v", errors.items(), strict=False):
+        ax.plot(range(len(stages)), values, marker=marker, markersize=5, label=name)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
+    ax.set_ylabel("relative error")
+    ax.grid(axis="y")
+    fig.legend(loc="outside upper center", ncols=len(errors))
+    return fig
+
+
+def top_classes(images: Sequence[Any], names: Sequence[Sequence[str]], shares: Sequence[Sequence[float]]) -> Figure:
+    """Photographs, and under each the classes that a model finds most likely, with their probabilities.
+
+    Args:
+        images: what ``to_rgb`` takes, each.
+        names: for each image the names of its classes, most likely first.
+        shares: for each image their probabilities, 0 to 1.
+    """
+    fig = new_figure(WIDTH, 3.6)
+    pictures, bars = fig.subplots(2, len(images), height_ratios=[1.5, 1], squeeze=False)
+    for ax, below, image, classes, values in zip(pictures, bars, images, names, shares, strict=True):
+        bare(ax).imshow(to_rgb(image))
+        below.barh(range(len(values)), values, color=COLORS["sky"])
+        for row, name in enumerate(classes):
+            below.text(0.02, row, f"{name}  {values[row]:.0%}", va="center", fontsize=8)
+        below.set_xlim(0, 1)
+        bare(below).invert_yaxis()
+    return fig
+
+
+def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
+    """Weight matrices side by side, each with its own symmetric colours."""
+    fig = new_figure(WIDTH, 3.4)
+    axes = fig.subplots(1, len(named), squeeze=False)[0]
+    for ax, (name, matrix) in zip(axes, named.items(), strict=True):
+        values = to_numpy(matrix)
+        low, high = signed_limits(values)
+        ax.imshow(values, cmap=DIVERGING, vmin=low / 2, vmax=high / 2, interpolation="nearest")
+        ax.set_title(f"{name}\n{values.shape[0]} × {values.shape[1]}", fontsize=9)
+        ax.set_xlabel("token")
+        ax.set_xticks([])
+        ax.set_yticks([])
+    axes[0].set_ylabel("hidden unit")
     return fig
 
 
