@@ -1157,7 +1157,8 @@ def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) 
     fig = new_figure(WIDTH, 3.6)
     ax = fig.subplots()
     for marker, (name, values) in zip("osD^v", errors.items(), strict=False):
-        ax.plot(range(len(stages)), values, marker=marker, markersize=5, label=name)
+        shown = [value if value > 0 else np.nan for value in values]  # exact stages have no place on a log scale
+        ax.plot(range(len(stages)), shown, marker=marker, markersize=5, label=name)
     ax.set_yscale("log")
     ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
     ax.set_ylabel("relative error")
