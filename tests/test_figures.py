@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from mixer import plots
 
@@ -36,11 +37,8 @@ def load_tool() -> ModuleType:
 figures = load_tool()
 
 
-def small(path: Path | io.BytesIO, width: int = 150) -> NDArray[np.float64]:
-    """A picture on white, shrunk until the details of a font no longer count: (h, w, 3), 0 to 255.
-
-    Versions of FreeType set text a few pixels wider or narrower, which moves what is laid out around it.
-    """
+def small(path: Path | io.BytesIO, width: int = 200) -> NDArray[np.float64]:
+    """A picture on white, shrunk until the details of a font no longer count: (h, w, 3), 0 to 255."""
     image = Image.open(path).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
@@ -49,8 +47,22 @@ def small(path: Path | io.BytesIO, width: int = 150) -> NDArray[np.float64]:
 
 
 def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Root mean square, in units of 0 to 255; infinite for another shape."""
-    return float(np.sqrt(np.mean((one - other) ** 2))) if one.shape == other.shape else float("inf")
+    """How far two small pictures differ, 0 to 255 (root mean square); infinite for another shape.
+
+    FreeType sets text a little wider in one version of matplotlib than in another (seen: 3.10 against 3.11), which
+    moves what is laid out around it by a few pixels. So a pixel counts as the same if its value lies between those
+    that the other picture has within two pixels of it. With that the two versions differ by up to 3, and another
+    sign or another curve by 10 and more.
+    """
+    if one.shape != other.shape:
+        return float("inf")
+    return max(_outside(one, other), _outside(other, one))
+
+
+def _outside(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    window = (5, 5, 1)
+    low, high = minimum_filter(other, window), maximum_filter(other, window)
+    return float(np.sqrt(np.mean(np.clip(np.maximum(low - one, one - high), 0, None) ** 2)))
 
 
 # ---------------------------------------------------------------------------------- the README's figures
@@ -64,7 +76,7 @@ def test_stored_figure_is_not_stale(name: str) -> None:
 
 @pytest.mark.parametrize("name", figures.DRAWINGS)
 def test_stored_figure_looks_as_drawn_now(name: str, tmp_path: Path) -> None:
-    assert difference(small(figures.write(name, tmp_path)), small(figures.IMG / name)) < 4.0
+    assert difference(small(figures.write(name, tmp_path)), small(figures.IMG / name)) < 2.0
 
 
 def test_drawing_is_deterministic(tmp_path: Path) -> None:
@@ -76,7 +88,7 @@ def test_another_picture_is_seen(tmp_path: Path) -> None:
     # As small a change as one should notice: the same drawing with another model's numbers.
     path = tmp_path / "other.png"
     plots.architecture("Mixer-L_32").savefig(path, dpi=figures.DPI)
-    assert difference(small(path), small(figures.IMG / "mixer_figure.png")) > 4.0
+    assert difference(small(path), small(figures.IMG / "mixer_figure.png")) > 2.0
 
 
 def test_fingerprint_follows_code_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +168,7 @@ def picture(fig: Figure) -> io.BytesIO:
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_looks_as_it_did(name: str) -> None:
     plots.use_style()
-    assert difference(small(picture(FIGURES[name]()), 80), small(BASELINE / f"{name}.png", 80)) < 5.0
+    assert difference(small(picture(FIGURES[name]())), small(BASELINE / f"{name}.png")) < 5.0
 
 
 @pytest.mark.parametrize(
@@ -169,7 +181,7 @@ def test_figure_looks_as_it_did(name: str) -> None:
 )
 def test_another_figure_is_noticed(name: str, other: Callable[[], Figure]) -> None:
     plots.use_style()
-    assert difference(small(picture(other()), 80), small(BASELINE / f"{name}.png", 80)) > 6.0
+    assert difference(small(picture(other())), small(BASELINE / f"{name}.png")) > 7.0
 
 
 if __name__ == "__main__":
