@@ -1,0 +1,62 @@
+"""The checkpoints that come with the package load through the ordinary reader and do what their records say."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+import mixer
+from mixer.data import data_dir, load_data
+from mixer.train import RECIPES, evaluate
+
+FOLDER = mixer.bundled("Mixer-Nano_4").parent
+RECORDS = sorted(FOLDER.glob("*.json"))
+
+
+@pytest.fixture(params=RECORDS, ids=lambda path: path.stem)
+def record(request):
+    return json.loads(request.param.read_text(encoding="utf-8")) | {"name": request.param.stem}
+
+
+def test_every_checkpoint_has_a_record():
+    assert [path.stem for path in RECORDS] == sorted(p.stem for p in FOLDER.glob("Mixer-*.npz"))
+    assert (FOLDER / "Mixer-Nano_4.json").exists()
+
+
+def test_small_half_precision_and_of_the_official_layout(record):
+    path = mixer.bundled(record["name"])
+    assert path.stat().st_size < 3_000_000
+    with np.load(path, allow_pickle=False) as file:
+        assert {file[name].dtype for name in file.files} == {np.dtype(np.float16)}
+        assert "MixerBlock_7/channel_mixing/Dense_1/kernel" in file.files
+
+
+def test_architecture(record):
+    model = mixer.from_npz(mixer.bundled(record["name"]))
+    assert model.config == mixer.create_model(record["model"], num_classes=len(record["classes"])).config
+    assert sum(p.numel() for p in model.parameters()) < 1_200_000
+
+
+def test_the_record_s_command_and_recipe_are_the_package_s(record):
+    words = record["command"].split()
+    assert words[:3] == ["python", "-m", "mixer.train"]
+    options = dict(zip(words[3::2], words[4::2], strict=False))
+    assert record["recipe"] == asdict(RECIPES[options["--recipe"]])
+    assert options["--dataset"] == record["dataset"]
+    assert options["--model_type"] == record["model"]
+
+
+def test_the_recorded_accuracy_is_reproduced(record):
+    if not (data_dir() / f"{record['dataset']}.npz").exists():
+        pytest.skip(f"{record['dataset']}.npz is not in {data_dir()}")
+    data = load_data(record["dataset"], download=False)
+    count = record["subset_images"]
+    model = mixer.from_npz(mixer.bundled(record["name"]))
+    scores = evaluate(model, data.x_test[:count], data.y_test[:count])
+    assert scores.num_images == count
+    assert scores.accuracy == pytest.approx(record["subset_accuracy"], abs=0.001)
+
+
+def test_it_learned_something(record):
+    assert record["accuracy"] > 20 / len(record["classes"])
