@@ -5,6 +5,7 @@ To store new reference pictures after a wanted change: ``python tests/test_figur
 
 import importlib.util
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,29 @@ def test_fingerprint_follows_code_and_data(tmp_path: Path, monkeypatch: pytest.M
     other = figures.Drawing(plots.architecture, lambda: "Mixer-L_16", drawing.depends_on)
     copy.write_text(source, encoding="utf-8")
     assert drawing.fingerprint() == before != other.fingerprint()
+
+
+def test_results_are_drawn_beside_what_was_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    rows = figures.accuracies()
+    assert len(rows) == 4
+    assert all(row["official"] > 0.96 and row["measured"] is None for row in rows)
+    before = figures.DRAWINGS["mixer_result.png"].fingerprint()
+    runs = [
+        {"model": "Mixer-B_16", "accuracy": 0.95, "num_steps": 100},
+        {"model": "Mixer-B_16", "accuracy": 0.96, "num_steps": 500},
+        {"model": "Mixer-Nano_4", "accuracy": 0.75, "num_steps": 1000},
+    ]
+    (tmp_path / "cifar10.json").write_text(json.dumps({"runs": runs}))
+    rows = {row["label"]: row for row in figures.accuracies()}
+    assert rows["Mixer-B/16, ImageNet"] == {
+        "label": "Mixer-B/16, ImageNet", "official": 0.9672, "measured": 0.96, "note": "500 steps"
+    }  # fmt: skip
+    assert rows["Mixer-Nano/4"]["official"] is None
+    assert figures.DRAWINGS["mixer_result.png"].fingerprint() != before
+    texts = [text.get_text() for ax in figures.DRAWINGS["mixer_result.png"].draw().axes for text in ax.texts]
+    assert "published 96.72%, here 96.00%" in texts
+    assert "here 75.00%" in texts
 
 
 def test_stale_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
