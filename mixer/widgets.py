@@ -160,6 +160,20 @@ def choices(
     )
 
 
+def buttons(description: str, options: Sequence[str], value: str | None = None) -> ipywidgets.ToggleButtons:
+    """A button for each option, of which one is pressed.
+
+    Better than a list where the keyboard counts: in a notebook's command mode JupyterLab takes the arrow keys to go
+    from cell to cell, before a list gets them; Tab, Enter and the arrow keys left and right stay with the controls.
+    """
+    return ipywidgets.ToggleButtons(
+        options=list(options),
+        value=options[0] if value is None else value,
+        description=description,
+        style={"description_width": "initial", "button_width": "auto"},
+    )
+
+
 # ----------------------------------------------------------------------- notebook 1: patches and tokens
 
 
@@ -361,7 +375,7 @@ def unit_explorer(
 
     controls = {
         "block": slider("block", 1, len(blocks)),
-        "sort": choices("sort by", list(orders)),
+        "sort": buttons("sort by", list(orders)),
         "place": slider("place in this order", 1, len(units[0])),
         "photo": slider("photo", 1, len(photos)),
     }
@@ -431,8 +445,8 @@ def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 1, seed
     controls = {
         "patch": slider("patch", 0, config.num_tokens - 1, rows // 2 * columns + columns // 2),
         "photo": slider("photo", 1, len(images)),
-        "direction": choices("show", [_FROM, _TO]),
-        "scope": choices("through", [_SO_FAR, _ALONE]),
+        "direction": buttons("show", [_FROM, _TO]),
+        "scope": buttons("through", [_SO_FAR, _ALONE]),
     }
     pad, paint = _patch_pad(controls["patch"], rows, columns)
     controls["photo"].observe(lambda change: paint(pictures[change["new"] - 1]), "value")
@@ -458,7 +472,7 @@ def _patch_pad(
         buttons.append(button)
 
     def mark(change: dict[str, Any]) -> None:
-        buttons[change["old"]].description = ""
+        buttons[change["old"]].description = " "  # with an empty one the front end leaves the old text standing
         buttons[change["new"]].description = "●"
 
     def paint(pixels: NDArray[np.uint8]) -> None:
@@ -550,7 +564,7 @@ def permutation_explorer(
         )
 
     controls = {
-        "kind": choices("shuffle", list(kinds), "patches"),
+        "kind": buttons("shuffle", kinds, "patches"),
         "order": slider("random order", 1, orders),
         "image": slider("image", 1, len(images)),
     }

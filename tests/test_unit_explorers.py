@@ -105,7 +105,7 @@ def test_a_patch_can_be_clicked(model, images) -> None:
     buttons[2].click()
     assert explorer.values["patch"] == 2
     assert "Token 2, row 1, column 3" in explorer.sentence.value
-    assert [button.description for button in buttons] == ["", "", "●", "", "", ""]
+    assert [button.description.strip() for button in buttons] == ["", "", "●", "", "", ""]
     assert buttons[2].tooltip == "patch 2: row 1, column 3"
     colors = [button.style.button_color for button in buttons]
     explorer.controls["photo"].value = 2
