@@ -93,6 +93,7 @@ class _Archive:
             self.zip.close()
             raise CheckpointError(f"{self.path}: the same array stands in it twice")
         self.names = set(names)
+        self.scratch = np.empty(0, np.uint8)  # one piece of memory for all arrays, which stays in the cache
 
     def __enter__(self) -> "_Archive":
         return self
@@ -105,11 +106,12 @@ class _Archive:
         return self._read(name, header_only=True).shape
 
     def tensor(self, name: str) -> Tensor:
-        """One array as float32, all of it finite."""
+        """One array as float32, all of it finite. The next call may use the same memory: copy what is to be kept."""
         array = self._read(name, header_only=False)
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is named below
             tensor = torch.from_numpy(array.astype(np.float32, copy=False))
-        if tensor.numel() and not all(math.isfinite(end) for end in tensor.aminmax()):  # one pass; NaN shows in both
+        # The sum is quick and shows every NaN; only where it is not finite (or overflows) is each number looked at.
+        if not math.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise CheckpointError(f"{self.path}: {name}: expected finite numbers, found {bad} NaN or infinite")
         return tensor
@@ -132,7 +134,9 @@ class _Archive:
                 found, size = self.zip.getinfo(member).file_size - file.tell(), math.prod(shape) * dtype.itemsize
                 if found != size:
                     raise CheckpointError(f"{self.path}: {name}: expected {size} bytes for {shape}, found {found}")
-                buffer = np.empty(size, np.uint8)
+                if len(self.scratch) < size:
+                    self.scratch = np.empty(size, np.uint8)
+                buffer = self.scratch[:size]
                 _fill(buffer, file)
         except CheckpointError:
             raise
@@ -234,7 +238,8 @@ def _read_state(archive: _Archive, config: MixerConfig) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{archive.path}: {official_name(name)}: expected shape {tuple(wanted)}, found {found}"
             )
-    return {name: from_official(archive.tensor(official_name(name))).contiguous() for name in expected}
+    layout = torch.contiguous_format
+    return {name: from_official(archive.tensor(official_name(name))).clone(memory_format=layout) for name in expected}
 
 
 def from_npz(
