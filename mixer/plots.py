@@ -1466,7 +1466,7 @@ def unit_card(
     left, top = position % columns * (width + 1) - 0.5, position // columns * (height + 1) - 0.5
     _outline_cell(ax, 0.1 + left * cell, 0.4 + top * cell, (width + 1) * cell, (height + 1) * cell, "black", 2.5)
 
-    side, start = 1.5, 4.3
+    side, start = 1.45, 4.3
     own = _each_to_one(np.stack([to_numpy(grid) for grid in grids.values()]))
     for index, (title, grid) in enumerate(zip(grids, own, strict=True)):
         place = start + index * (side + 0.1)
