@@ -159,7 +159,7 @@ def _fill(buffer: np.ndarray, file: IO[bytes]) -> None:
     """Read into ``buffer`` in pieces, and on to the end, where zipfile compares the CRC."""
     view = memoryview(buffer)  # type: ignore[arg-type]
     while view:
-        piece = file.read(min(len(view), 1 << 22))
+        piece = file.read(min(len(view), 1 << 18))
         if not piece:
             raise EOFError(f"{len(view)} bytes are missing")
         view[: len(piece)] = piece
@@ -226,20 +226,21 @@ def _meta_model(config: MixerConfig) -> MlpMixer:
         return MlpMixer(config)
 
 
-def _read_state(archive: _Archive, config: MixerConfig) -> dict[str, Tensor]:
-    """All parameters of the architecture the file declares, in PyTorch's layout."""
-    expected = {name: to_official(tensor).shape for name, tensor in _meta_model(config).state_dict().items()}
-    extra = archive.names - {official_name(name) for name in expected}
+def _read_state(archive: _Archive, model: MlpMixer) -> dict[str, Tensor]:
+    """All parameters of ``model``, whose shapes alone are used, in PyTorch's layout."""
+    parameters = model.state_dict()
+    extra = archive.names - {official_name(name) for name in parameters}
     if extra:
         raise CheckpointError(f"{archive.path}: {min(extra)}: found an array that a Mixer does not have")
-    for name, wanted in expected.items():
-        found = archive.shape(official_name(name))
-        if found != tuple(wanted):
-            raise CheckpointError(
-                f"{archive.path}: {official_name(name)}: expected shape {tuple(wanted)}, found {found}"
-            )
-    layout = torch.contiguous_format
-    return {name: from_official(archive.tensor(official_name(name))).clone(memory_format=layout) for name in expected}
+    state = {}
+    for name, parameter in parameters.items():
+        array = archive.tensor(official_name(name))
+        expected = to_official(parameter).shape
+        if array.shape != expected:
+            shapes = f"expected shape {tuple(expected)}, found {tuple(array.shape)}"
+            raise CheckpointError(f"{archive.path}: {official_name(name)}: {shapes}")
+        state[name] = from_official(array).clone(memory_format=torch.contiguous_format)
+    return state
 
 
 def from_npz(
@@ -264,11 +265,13 @@ def from_npz(
         target = replace(
             source, image_size=image_size or source.image_size, num_classes=num_classes or source.num_classes
         )
-        state = _read_state(archive, source)
+        model = _meta_model(source)
+        state = _read_state(archive, model)
     state, target = resize_token_mixing(state, source, target)
     if target.num_classes != source.num_classes:
         _reset_head(state, target, f"{source.num_classes} classes in {Path(path).name}, {num_classes} asked for")
-    model = _meta_model(target)
+    if target != source:
+        model = _meta_model(target)
     model.load_state_dict(state, assign=True)
     return model.requires_grad_()
 
@@ -288,7 +291,7 @@ def load_npz(model: MlpMixer, path: str | os.PathLike[str], reset_head: bool = F
     config = model.config
     with _Archive(path) as archive:
         source = _config_of(archive, config.image_hw)
-        state = _read_state(archive, source)
+        state = _read_state(archive, _meta_model(source))
     state, _ = resize_token_mixing(state, source, replace(source, image_size=config.image_size))
     if reset_head:
         _reset_head(state, config, f"reset_head=True, the head of {Path(path).name} is left out")
