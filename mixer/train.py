@@ -12,14 +12,23 @@ References:
   google-research/vision_transformer, vit_jax/train.py, utils.py and input_pipeline.py (the official recipe).
 """
 
+import argparse
 import json
 import math
 import os
+import re
+import shutil
+import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,21 +38,36 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from mixer import data as mixer_data
+from mixer.checkpoint import bundled, download, from_npz, read_config, save_npz
+from mixer.config import get_config
 from mixer.data import ImageData
-from mixer.model import MlpMixer
+from mixer.model import MlpMixer, create_model
 
 # --------------------------------------------------------------------------------------- recipes
+
+LINEAR_END = 1e-5  # where the official linear decay ends
+
+_CHOICES = {
+    "decay_type": ("cosine", "linear"),
+    "optimizer": ("sgd", "adamw"),
+    "augmentation": ("inception", "pad_crop", "none"),
+    "auto_augment": ("none", "randaugment", "trivialaugment"),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are the official fine-tuning recipe for CIFAR-10 (10,000 steps)."""
+    """How to train. The defaults are the official fine-tuning recipe for CIFAR-10 (10,000 steps).
+
+    Raises:
+        ValueError: a value that makes no recipe; says which, what was expected and what was found.
+    """
 
     num_steps: int = 10_000
     warmup_steps: int = 500
     batch_size: int = 512  # images a step, over all processes and accumulation steps
     learning_rate: float = 0.03  # at the end of warm-up
-    decay_type: str = "cosine"  # or "linear"; both end at zero
+    decay_type: str = "cosine"  # to zero; or "linear", to LINEAR_END
     optimizer: str = "sgd"  # momentum 0.9; or "adamw"
     weight_decay: float = 0.0  # on matrices only with AdamW; on everything with SGD, as torch does
     max_grad_norm: float = 1.0
@@ -60,13 +84,33 @@ class Recipe:
     stochastic_depth: float = 0.0
     ema_decay: float = 0.0  # exponential moving average of the weights, used for evaluation
 
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
+        for name in ("num_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a positive integer, found {getattr(self, name)!r}")
+        for name in ("warmup_steps", "learning_rate", "weight_decay", "mixup", "cutmix"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected zero or more, found {getattr(self, name)!r}")
+        for name in ("label_smoothing", "dropout", "stochastic_depth", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a number in [0, 1), found {getattr(self, name)!r}")
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm: expected a positive number, found {self.max_grad_norm!r}")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"train_fraction: expected a number in (0, 1], found {self.train_fraction!r}")
+
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step ``step``, counted from 0 as optax counts (official utils.py)."""
         progress = (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
         progress = min(max(progress, 0.0), 1.0)
-        decay = 0.5 * (1.0 + math.cos(math.pi * progress)) if self.decay_type == "cosine" else 1.0 - progress
-        warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.learning_rate * decay * warmup
+        if self.decay_type == "cosine":
+            rate = self.learning_rate * (0.5 * (1.0 + math.cos(math.pi * progress)))
+        else:
+            rate = LINEAR_END + (self.learning_rate - LINEAR_END) * (1.0 - progress)
+        return rate * (min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0)
 
 
 _NANO_PRETRAIN = Recipe(
@@ -102,6 +146,11 @@ RECIPES: dict[str, Recipe] = {
         stochastic_depth=0.0,
     ),
 }
+FROM_SCRATCH = ("nano-upstream-cpu", "nano-scratch-cpu")  # recipes of pre-training
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; says why, and what to do."""
 
 
 # ------------------------------------------------------------------------- device and precision
@@ -309,6 +358,7 @@ def train(
     gradient_accumulation_steps: int = 1,
     eval_every: int | None = None,
     eval_batch_size: int = 512,
+    output_dir: str | os.PathLike[str] | None = None,
     state_file: str | os.PathLike[str] | None = None,
     save_every: int | None = None,
     resume: bool = False,
@@ -316,16 +366,41 @@ def train(
 ) -> History:
     """Train ``model`` in place and return what was measured.
 
-    With weight averaging the model ends with the averaged weights. ``eval_every`` steps (and at the end)
-    the test set is scored; ``None`` scores at the end only. With ``state_file`` everything needed to go
-    on is written there every ``save_every`` steps; ``resume`` goes on from it if it is there.
+    With weight averaging the model ends with the averaged weights.
+
+    Args:
+        model, data: the head has at least as many classes as the data; images of another size are resized.
+        recipe: how to train.
+        device, precision: ``None`` and ``"auto"`` take the best at hand.
+        compile: run the model through ``torch.compile``.
+        gradient_accumulation_steps: parts into which a batch is split to save memory; the result is the same.
+        eval_every: steps after which the test set is scored, beside the end; ``None``: at the end only.
+        output_dir: the run folder. It gets config.json, metrics.jsonl, TensorBoard's scalars, state.npz (to go on
+            from), best.npz and model.npz (official layout), history.json and curves.png.
+        state_file: where to keep what is needed to go on; ``state.npz`` in the run folder if there is one.
+        save_every: steps after which the state is written, beside the end.
+        resume: go on from the state if it is there.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: model, data, recipe and options do not fit together, or ``resume`` with other settings.
+        TrainingError: the loss is not finite, or the memory does not suffice.
+        OSError: the run folder cannot be written, or the disk is too full for the run.
+        KeyboardInterrupt: Ctrl-C, once the step was finished and the state was written.
     """
     device = pick_device(device)
     precision = pick_precision(device, precision)
+    _check_inputs(model, data, recipe, gradient_accumulation_steps)
+    folder = None
+    if output_dir is not None:
+        folder = _RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
+        state_file = folder.path / "state.npz"
     model.to(device).train()
     loop = _Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps)
     if resume and state_file is not None and os.path.exists(state_file):
         loop.load(state_file)
+    if folder is not None:
+        folder.open(loop)
     bar = tqdm(
         total=recipe.num_steps,
         initial=loop.step,
@@ -334,22 +409,197 @@ def train(
         dynamic_ncols=True,
         mininterval=1.0,
     )
-    with bar:
+    shown: dict[str, str] = {}
+    with bar, _FinishStep() as interrupt:
         while loop.step < recipe.num_steps:
             loss = loop.run_step()
             done = loop.step == recipe.num_steps
             bar.update()
-            if loop.step % 10 == 0 or done:
-                bar.set_postfix(loss=f"{loss:.3f}", images_per_s=f"{loop.images_per_second():.0f}")
             if done or (eval_every and loop.step % eval_every == 0):
                 scores = loop.evaluate(eval_batch_size)
-                bar.write(
-                    f"step {loop.step}: loss {loss:.4f}, test accuracy {scores.accuracy:.4f}"
-                ) if progress else None
-            if state_file is not None and (done or (save_every and loop.step % save_every == 0)):
+                shown["accuracy"] = f"{scores.accuracy:.4f}"
+                if progress:
+                    bar.write(f"step {loop.step}: loss {loss:.4f}, test accuracy {scores.accuracy:.4f}")
+            if loop.step % 10 == 0 or done:
+                shown |= {"loss": f"{loss:.3f}", "images_per_s": f"{loop.images_per_second():.0f}"}
+                bar.set_postfix(shown)
+            if folder is not None:
+                folder.log(loop)
+            save = done or (save_every and loop.step % save_every == 0) or interrupt.asked
+            if state_file is not None and save:
                 loop.save(state_file)
+            if interrupt.asked and not done:
+                kept = f"; {state_file} holds it, resume goes on from there" if state_file is not None else ""
+                raise KeyboardInterrupt(f"stopped after step {loop.step} of {recipe.num_steps}{kept}")
     loop.finish()
+    if folder is not None:
+        folder.finish(loop)
     return loop.history
+
+
+def finetune(
+    model: MlpMixer,
+    data: ImageData,
+    recipe: str | Recipe = "cifar10-100_500",
+    **options: Any,
+) -> History:
+    """Fine-tune ``model`` in place: ``train`` with a recipe by name.
+
+    Args:
+        model: mostly from ``mixer.from_npz(path, num_classes=len(data.classes))``.
+        data: from ``mixer.data.load_data``.
+        recipe: a key of ``RECIPES`` or a ``Recipe``.
+        options: those of ``train``, such as ``output_dir``, ``precision`` or ``eval_every``.
+
+    Raises:
+        ValueError: an unknown recipe, and what ``train`` raises.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, found {recipe!r}")
+        recipe = RECIPES[recipe]
+    return train(model, data, recipe, **options)
+
+
+def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe, accumulation: int) -> None:
+    if len(data.classes) > model.config.num_classes:
+        raise ValueError(
+            f"classes: {data.name} has {len(data.classes)}, the head only {model.config.num_classes}; "
+            f"make the model with num_classes={len(data.classes)}"
+        )
+    if accumulation < 1 or recipe.batch_size % accumulation:
+        raise ValueError(
+            f"gradient_accumulation_steps: expected a divisor of the batch size {recipe.batch_size}, "
+            f"found {accumulation}"
+        )
+    if int(len(data.x_train) * recipe.train_fraction) < 1 or not len(data.x_test):
+        found = f"{len(data.x_train)} to train on ({recipe.train_fraction:.0%} are used), {len(data.x_test)} to test"
+        raise ValueError(f"data: expected images, found {found}")
+
+
+def _state_bytes(model: nn.Module, recipe: Recipe) -> int:
+    """About the size of a run's state."""
+    copies = (2 if recipe.optimizer == "sgd" else 3) + bool(recipe.ema_decay)
+    return copies * sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+class _FinishStep:
+    """Ctrl-C asks to stop after the step at hand, which leaves a whole state; the second one stops at once."""
+
+    asked = False
+
+    def __enter__(self) -> "_FinishStep":
+        try:
+            self.before = signal.signal(signal.SIGINT, self._ask)
+        except ValueError:  # not the main thread, where no signal arrives
+            self.before = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class _RunFolder:
+    """The files of a run, apart from its state."""
+
+    def __init__(self, path: Path, state_bytes: int, resume: bool) -> None:
+        self.path = path
+        check_writable(path)
+        if (path / "state.npz").exists() and not resume:
+            raise ValueError(f"{path}: holds a run; resume goes on with it, another name starts a new one")
+        free, needed = shutil.disk_usage(path).free, 3 * state_bytes  # the state beside its successor, two models
+        if free < needed:
+            raise OSError(f"{path}: the run needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
+
+    def open(self, loop: "_Loop") -> None:
+        """Write the settings and what was measured before; later lines of a run that was killed are dropped."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        environment = {"torch": torch.__version__, "device": _device_name(loop.device)}
+        _write_text(self.path / "config.json", json.dumps({**loop.settings(), **environment}, indent=1) + "\n")
+        history = loop.history
+        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=loop.step)
+        lines = [_step_line(history, index) for index in range(len(history.steps))]
+        lines += [_test_line(history, index) for index in range(len(history.eval_steps))]
+        lines.sort(key=lambda line: (line["step"], "loss" not in line))
+        _write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        self.tests = len(history.eval_steps)
+
+    def log(self, loop: "_Loop") -> None:
+        """Note the last step, and the test if one followed it."""
+        history = loop.history
+        lines = [_step_line(history, -1)]
+        if len(history.eval_steps) > self.tests:
+            self.tests = len(history.eval_steps)
+            lines.append(_test_line(history, -1))
+            if history.test_accuracy[-1] >= max(history.test_accuracy):
+                save_npz(loop.weights(), self.path / "best.npz")
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        for line in lines:
+            for name, tag in _SCALARS.items():
+                if name in line:
+                    self.board.add_scalar(tag, line[name], line["step"])
+
+    def finish(self, loop: "_Loop") -> None:
+        """Write the model in the official layout, the history, and the picture of the curves."""
+        from matplotlib.figure import Figure
+
+        from mixer import plots
+
+        self.board.close()
+        save_npz(loop.model, self.path / "model.npz")
+        history = loop.history
+        _write_text(self.path / "history.json", json.dumps(asdict(history)))
+        chance = 1 / len(loop.data.classes)
+        figure: Figure = plots.training(
+            history.steps, history.loss, history.eval_steps, history.test_accuracy, chance=chance
+        )
+        figure.savefig(self.path / "curves.png")
+
+
+_SCALARS = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
+
+
+def _step_line(history: History, index: int) -> dict[str, float]:
+    return {"step": history.steps[index] + 1, "loss": history.loss[index], "lr": history.lr[index]}
+
+
+def _test_line(history: History, index: int) -> dict[str, float]:
+    scores = {"test_accuracy": history.test_accuracy[index], "test_loss": history.test_loss[index]}
+    return {"step": history.eval_steps[index], **scores}
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try to write there.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".{os.getpid()}.tmp"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise OSError(f"{folder}: the run folder cannot be written ({error.strerror}); choose another one") from None
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Written whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 class _Loop:
@@ -388,15 +638,19 @@ class _Loop:
         torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1))  # dropout, stochastic depth, torchvision
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(self.step)
-        loss = torch.zeros((), device=self.device)
-        for images, target in self._micro_batches():
-            with autocast(self.device, self.precision):
-                logits = self.forward(images)
-            part = F.cross_entropy(logits.float(), target, label_smoothing=recipe.label_smoothing) / self.accumulation
-            self.scaler.scale(part).backward()
-            loss += part.detach()
+        try:
+            loss = self._gradients()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(self._out_of_memory()) from error
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
+        # With fp16 an infinite gradient is ordinary: the scaler leaves out the step and halves its scale.
+        if not torch.isfinite(loss if self.scaler.is_enabled() else loss + norm):
+            raise TrainingError(
+                f"step {self.step}: the loss is {float(loss)}, the norm of its gradient {float(norm)}; stopped before "
+                "this step changed a weight. The last state that was written is good. Try a lower learning rate "
+                "or a longer warm-up"
+            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -408,6 +662,24 @@ class _Loop:
         self.step += 1
         self.history.seconds += time.perf_counter() - started
         return float(loss)
+
+    def _gradients(self) -> Tensor:
+        """Add up the gradients of a batch; returns its loss."""
+        smoothing = self.recipe.label_smoothing
+        loss = torch.zeros((), device=self.device)
+        for images, target in self._micro_batches():
+            with autocast(self.device, self.precision):
+                logits = self.forward(images)
+            part = F.cross_entropy(logits.float(), target, label_smoothing=smoothing) / self.accumulation
+            self.scaler.scale(part).backward()
+            loss += part.detach()
+        return loss
+
+    def _out_of_memory(self) -> str:
+        size = self.recipe.batch_size
+        more = [n for n in range(self.accumulation + 1, size + 1) if size % n == 0]
+        held = f"out of memory with {size // self.accumulation} images at a time"
+        return f"{held}; try --gradient_accumulation_steps {more[0]}" if more else f"{held}; try another device"
 
     def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         recipe = self.recipe
@@ -422,12 +694,27 @@ class _Loop:
         return len(self.history.steps) * self.recipe.batch_size / max(self.history.seconds, 1e-9)
 
     def evaluate(self, batch_size: int) -> Evaluation:
-        model = self.model if self.ema is None else self.ema
-        scores = evaluate(model, self.data.x_test, self.data.y_test, batch_size=batch_size, precision=self.precision)
+        scores = evaluate(
+            self.weights(), self.data.x_test, self.data.y_test, batch_size=batch_size, precision=self.precision
+        )
         self.history.eval_steps.append(self.step)
         self.history.test_accuracy.append(scores.accuracy)
         self.history.test_loss.append(scores.loss)
         return scores
+
+    def weights(self) -> MlpMixer:
+        """The model that counts: the averaged one, if weights are averaged."""
+        return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
+
+    def settings(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on, as JSON knows it."""
+        settings = {
+            "recipe": asdict(self.recipe),
+            "model": asdict(self.model.config),
+            "data": {"name": self.data.name, "train_images": self.num_train, "classes": len(self.data.classes)},
+            "precision": self.precision,
+        }
+        return json.loads(json.dumps(settings))
 
     def finish(self) -> None:
         self.history.images_per_second = self.images_per_second()
@@ -448,20 +735,31 @@ class _Loop:
             arrays |= {f"ema/{name}": tensor.numpy(force=True) for name, tensor in self.ema.state_dict().items()}
         meta = {
             "step": self.step,
-            "recipe": asdict(self.recipe),
+            **self.settings(),
             "history": asdict(self.history),
             "scaler": self.scaler.state_dict(),
         }
         temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:
-            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from what ``save`` wrote."""
+        """Go on from what ``save`` wrote.
+
+        Raises:
+            ValueError: it was written under other settings; says which.
+        """
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         meta = json.loads(arrays.pop("meta").numpy().tobytes())
+        if differing := _differences({name: meta.get(name) for name in self.settings()}, self.settings()):
+            raise ValueError(f"{path}: the run there has other settings: {'; '.join(differing)}")
         self.model.load_state_dict(_part(arrays, "model/"))
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(arrays, "optimizer/").items():
@@ -479,54 +777,173 @@ def _part(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in arrays.items() if name.startswith(prefix)}
 
 
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, each as ``name: then, now``; what was not saved is not compared."""
+    found = []
+    for name, value in now.items():
+        before = saved.get(name)
+        if isinstance(value, Mapping):
+            found += _differences(before or {}, value)
+        elif before is not None and before != value:
+            found.append(f"{name}: {before} there, {value} now")
+    return found
+
+
 def quick(steps: int, quick_steps: int) -> int:
     """``quick_steps`` when the environment variable ``MIXER_QUICK`` is 1, as in test runs, else ``steps``."""
     return quick_steps if os.environ.get("MIXER_QUICK") == "1" else steps
 
 
-def main() -> None:
-    import argparse
+# -------------------------------------------------------------------------------- command line
 
-    parser = argparse.ArgumentParser(description="Train a Mixer.")
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--recipe", choices=RECIPES, default="official")
-    parser.add_argument("--model_type", default="Mixer-B_16")
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--output_dir", default="output")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--eval_every", type=int, default=None)
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--resume", action="store_true")
-    args = parser.parse_args()
-    from pathlib import Path
+_NAME = re.compile(r"(?P<dataset>\w+)-(?P<warmup_steps>\d+)_(?P<num_steps>\d+)")
 
-    from mixer.model import create_model
+_EXAMPLES = """\
+examples:
+  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
+      fine-tune the official B/16 on CIFAR-10, 500 steps, 100 of them warm-up; the file is downloaded if need be
+  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 --pretrained_dir checkpoint/Mixer-B_16.npz
+      the same with a file that is already there
+  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 --resume
+      go on with a run that was stopped or killed
+  python -m mixer.train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 --warmup_steps 5 \\
+      --train_batch_size 64
+      the project's own small model, which comes with the package, on a CPU
+"""
 
-    recipe = RECIPES[args.recipe]
-    torch.manual_seed(recipe.seed)
-    data = mixer_data.load_data(args.dataset)
-    model = create_model(
-        args.model_type,
-        num_classes=len(data.classes),
-        dropout=recipe.dropout,
-        stochastic_depth=recipe.stochastic_depth,
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mixer.train",
+        description="Fine-tune an MLP-Mixer, or train one from scratch. What is not given comes from the recipe.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add = parser.add_argument
+    add("--name", required=True, help="of the run; DATASET-WARMUP_STEPS sets data set, warm-up and steps unless given")
+    add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
+    add("--model_type", default="Mixer-B_16", help="Mixer-B_16, Mixer-L_16-21k, Mixer-Nano_4 … (default: Mixer-B_16)")
+    add("--pretrained_dir", help="the checkpoint, an .npz file (default: the official one, downloaded)")
+    add("--from_scratch", action="store_true", help="start from random weights, as the pre-training recipes do")
+    add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name (default: cifar10)")
+    add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME (default: output)")
+    add("--image_size", type=int, help="pixels (default: the checkpoint's)")
+    add("--train_batch_size", dest="batch_size", type=int, help="images a step (official: 512)")
+    add("--eval_batch_size", type=int, default=512, help="images at a time in tests (default: 512)")
+    add("--eval_every", type=int, help="steps between tests (default: 100; a tenth of a run from scratch)")
+    add("--save_every", type=int, default=200, help="steps between states to go on from (default: 200)")
+    add("--learning_rate", type=float, help="at the end of warm-up (official: 3e-2)")
+    add("--weight_decay", type=float, help="(official: 0)")
+    add("--num_steps", type=int, help="steps in all (official: 10000)")
+    add("--decay_type", help="cosine or linear (official: cosine)")
+    add("--warmup_steps", type=int, help="steps of linear warm-up (official: 500)")
+    add("--max_grad_norm", type=float, help="gradients longer than this are cut to it (official: 1.0)")
+    add("--optimizer", help="sgd or adamw (official: sgd)")
+    add("--seed", type=int, help="of everything random (default: 42)")
+    add("--gradient_accumulation_steps", type=int, default=1, help="parts of a batch, to save memory (default: 1)")
+    add("--precision", help="fp32, bf16 or fp16 (default: what the device does natively)")
+    add("--fp16", action="store_true", help="the same as --precision fp16")
+    add("--compile", action="store_true", help="use torch.compile")
+    add("--device", help="cuda, cuda:1, mps or cpu (default: the best at hand)")
+    add("--resume", action="store_true", help="go on with the run of this name")
+    return parser
+
+
+def _recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
+    """Data set and recipe of a command line: what is given, then the name, then the recipe."""
+    if args.recipe is not None and args.recipe not in RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, found {args.recipe!r}")
+    changes: dict[str, Any] = {}
+    dataset = "cifar10"
+    if match := _NAME.fullmatch(args.name):
+        dataset = match["dataset"]
+        if args.recipe is None:
+            changes = {name: int(match[name]) for name in ("warmup_steps", "num_steps")}
+    names = ("batch_size", "learning_rate", "weight_decay", "num_steps", "decay_type", "warmup_steps")
+    for name in (*names, "max_grad_norm", "optimizer", "seed"):
+        if getattr(args, name) is not None:
+            changes[name] = getattr(args, name)
+    return args.dataset or dataset, replace(RECIPES[args.recipe or "official"], **changes)
+
+
+def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) -> MlpMixer:
+    """A new model, or one from a checkpoint with a new head, which is zero as in the official code."""
+    if args.from_scratch or args.recipe in FROM_SCRATCH:
+        if args.pretrained_dir:
+            raise ValueError("pretrained_dir: expected none for a run from scratch")
+        return create_model(
+            args.model_type,
+            num_classes,
+            args.image_size,
+            dropout=recipe.dropout,
+            stochastic_depth=recipe.stochastic_depth,
+        )
+    expected = get_config(args.model_type)  # an unknown name ends here, before any download
+    path = args.pretrained_dir
+    if path is None:
+        small = args.model_type.startswith("Mixer-Nano")
+        path = bundled(args.model_type) if small else download(args.model_type)
+    found = read_config(path, args.image_size)
+    for size in ("patch_size", "num_blocks", "hidden_dim", "channels_mlp_dim"):
+        if getattr(found, size) != getattr(expected, size):
+            raise ValueError(
+                f"{path}: no {args.model_type}: expected {size} {getattr(expected, size)}, found {getattr(found, size)}"
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the head is new
+        loaded = from_npz(path, args.image_size, num_classes)
+    model = MlpMixer(replace(loaded.config, dropout=recipe.dropout, stochastic_depth=recipe.stochastic_depth))
+    model.load_state_dict(loaded.state_dict())
+    nn.init.zeros_(model.head.weight)
+    nn.init.zeros_(model.head.bias)
+    return model
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.fp16 and args.precision not in (None, "fp16"):
+        raise ValueError(f"fp16: expected no other precision beside it, found {args.precision}")
+    if Path(args.name).name != args.name:
+        raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
+    dataset, recipe = _recipe_of(args)
+    precision = "fp16" if args.fp16 else args.precision or "auto"
+    pick_precision(pick_device(args.device), precision)
     folder = Path(args.output_dir) / args.name
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
+    torch.manual_seed(recipe.seed)
+    data = mixer_data.load_data(dataset, image_size=args.image_size or get_config(args.model_type).image_hw[0])
+    model = _starting_model(args, recipe, len(data.classes))
+    from_scratch = args.from_scratch or args.recipe in FROM_SCRATCH
     history = train(
         model,
         data,
         recipe,
-        precision=args.precision,
+        device=args.device,
+        precision=precision,
         compile=args.compile,
-        eval_every=args.eval_every,
-        state_file=folder / "state.npz",
-        save_every=200,
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        eval_every=args.eval_every or (max(1, recipe.num_steps // 10) if from_scratch else 100),
+        eval_batch_size=args.eval_batch_size,
+        output_dir=folder,
+        save_every=args.save_every,
         resume=args.resume,
     )
-    (folder / "history.json").write_text(json.dumps(asdict(history)))
-    torch.save(model.state_dict(), folder / "model.pt")
+    accuracy = f"test accuracy {history.test_accuracy[-1]:.4f} over all {len(data.x_test)} test images"
+    print(f"{folder}: {accuracy}, {history.seconds:.0f} s of training, {history.images_per_second:.0f} images/s")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        _run(args)
+    except (ValueError, OSError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"{interrupt or 'stopped'}. To go on: the same command with --resume", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

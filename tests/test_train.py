@@ -1,0 +1,549 @@
+"""Recipes, the loop, evaluation, going on after a kill, and the command line, on models of a few thousand weights."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import mixer
+import mixer.train as mixer_train
+from mixer.config import MixerConfig
+from mixer.data import ImageData, normalize
+from mixer.model import MlpMixer
+from mixer.train import (
+    RECIPES,
+    Recipe,
+    TrainingError,
+    batch_indices,
+    evaluate,
+    finetune,
+    main,
+    pick_precision,
+    train,
+)
+
+TINY = MixerConfig(4, 2, 8, 6, 10, num_classes=3, image_size=8)
+SHORT = Recipe(num_steps=6, warmup_steps=2, batch_size=12, train_fraction=1.0)
+
+
+def tiny_model(seed=0, config=TINY):
+    torch.manual_seed(seed)
+    model = MlpMixer(config)
+    torch.nn.init.normal_(model.head.weight, std=0.5)  # with a zero head the first gradients reach the head only
+    return model
+
+
+def make_data():
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(40) % 3
+    images = torch.randint(0, 256, (40, 3, 8, 8), generator=generator)
+    images[:, 0] = images[:, 0] // 4 + 90 * labels[:, None, None]  # red tells the class
+    images = images.clamp(0, 255).to(torch.uint8)
+    return ImageData("tiny", images[:30], labels[:30], images[30:], labels[30:], ("a", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+def run(model, data, recipe=SHORT, **options):
+    return train(model, data, recipe, device="cpu", precision="fp32", progress=False, **options)
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+# ---------------------------------------------------------------------------------------------- recipes
+
+
+def test_the_official_recipe_is_the_default():
+    official = Recipe()
+    assert (official.num_steps, official.warmup_steps, official.batch_size) == (10_000, 500, 512)
+    assert (official.learning_rate, official.decay_type, official.optimizer) == (0.03, "cosine", "sgd")
+    assert (official.weight_decay, official.max_grad_norm, official.train_fraction) == (0.0, 1.0, 0.98)
+    assert official.augmentation == "inception" and official.auto_augment == "none"
+    beyond = ("mixup", "cutmix", "label_smoothing", "dropout", "stochastic_depth", "ema_decay")
+    assert [getattr(official, name) for name in beyond] == [0.0] * 6
+    assert RECIPES["official"] == official
+    assert RECIPES["cifar10-100_500"] == replace(official, num_steps=500, warmup_steps=100)
+    assert RECIPES["colab"] == replace(official, num_steps=100, warmup_steps=5)
+
+
+def official_schedule(base, step, total, warmup, decay):
+    """vit_jax/utils.py, written out: warm-up times decay."""
+    share = min(1.0, max(0.0, (step - warmup) / (total - warmup)))
+    rate = base * 0.5 * (1 + math.cos(math.pi * share)) if decay == "cosine" else 1e-5 + (base - 1e-5) * (1 - share)
+    return rate * min(1.0, step / warmup) if warmup else rate
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+def test_schedule(decay, warmup):
+    recipe = Recipe(num_steps=20, warmup_steps=warmup, decay_type=decay)
+    for step in range(21):
+        expected = official_schedule(0.03, step, 20, warmup, decay)
+        assert recipe.learning_rate_at(step) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_schedule_in_points_one_can_check_by_hand():
+    recipe = Recipe(num_steps=500, warmup_steps=100)
+    assert recipe.learning_rate_at(0) == 0.0
+    assert recipe.learning_rate_at(50) == pytest.approx(0.015)
+    assert recipe.learning_rate_at(100) == pytest.approx(0.03)
+    assert recipe.learning_rate_at(300) == pytest.approx(0.015)
+    assert recipe.learning_rate_at(500) == pytest.approx(0.0, abs=1e-12)
+    assert replace(recipe, decay_type="linear").learning_rate_at(500) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("decay_type", "step"),
+        ("optimizer", "lion"),
+        ("augmentation", "crop"),
+        ("auto_augment", "auto"),
+        ("num_steps", 0),
+        ("batch_size", 0),
+        ("warmup_steps", -1),
+        ("learning_rate", float("nan")),
+        ("label_smoothing", 1.0),
+        ("max_grad_norm", 0.0),
+        ("train_fraction", 0.0),
+    ],
+)
+def test_a_bad_recipe_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: expected .* found"):
+        Recipe(**{name: value})
+
+
+# ----------------------------------------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 10, 25])
+def test_every_image_once_an_epoch(batch_size):
+    drawn = torch.cat([batch_indices(10, batch_size, step, seed=3) for step in range(40)])
+    assert len(drawn) == 40 * batch_size
+    for epoch in drawn[: len(drawn) // 10 * 10].view(-1, 10):
+        assert epoch.sort().values.tolist() == list(range(10))
+
+
+def test_order_of_images_depends_on_seed_and_epoch():
+    first, second = batch_indices(50, 50, 0, 1), batch_indices(50, 50, 1, 1)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, batch_indices(50, 50, 0, 2))
+    assert torch.equal(first, batch_indices(50, 50, 0, 1))
+
+
+# ----------------------------------------------------------------------------- the official step, written out
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+def test_official_recipe_step_by_step(data, decay):
+    recipe = replace(SHORT, augmentation="none", decay_type=decay, num_steps=8, max_grad_norm=0.3)
+    expected, found = tiny_model(), tiny_model()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=1.0, momentum=0.9)
+    losses, norms = [], []
+    for step in range(8):
+        rows = batch_indices(30, 12, step, recipe.seed)
+        optimizer.param_groups[0]["lr"] = official_schedule(0.03, step, 8, 2, decay)
+        loss = F.cross_entropy(expected(normalize(data.x_train[rows])), data.y_train[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in expected.parameters()]).norm()
+        for p in expected.parameters():
+            p.grad *= min(1.0, 0.3 / (float(norm) + 1e-6))
+        optimizer.step()
+        losses.append(loss.item())
+        norms.append(float(norm))
+    history = run(found, data, recipe)
+    assert max(norms) > 0.3  # else clipping was not tried
+    np.testing.assert_allclose(history.loss, losses, rtol=1e-5)
+    for a, b in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert not same_weights(found, tiny_model())
+
+
+def test_the_official_split_trains_on_the_first_98_percent(data):
+    images = torch.zeros(100, 3, 8, 8, dtype=torch.uint8)
+    images[98:] = 255
+    split = replace(data, x_train=images, y_train=torch.zeros(100, dtype=torch.int64))
+    recipe = Recipe(num_steps=2, warmup_steps=0, batch_size=98, augmentation="none")
+    seen = []
+    model = tiny_model()
+    model.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]) if model.training else None)
+    run(model, split, recipe)
+    assert [len(batch) for batch in seen] == [98, 98]
+    assert all(bool((batch == -1).all()) for batch in seen)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 12])
+def test_accumulation_equals_one_batch(data, parts):
+    whole, split = tiny_model(), tiny_model()
+    expected = run(whole, data)
+    found = run(split, data, gradient_accumulation_steps=parts)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-5)
+    for a, b in zip(split.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_training_learns(data):
+    model = tiny_model()
+    recipe = replace(SHORT, num_steps=60, optimizer="adamw", learning_rate=0.02, augmentation="none")
+    history = run(model, data, recipe, eval_every=20)
+    assert history.eval_steps == [20, 40, 60]
+    assert history.loss[-1] < 0.5 * history.loss[0]
+    assert history.test_accuracy[-1] > 0.7
+    assert history.images_per_second > 0
+    assert not model.training
+
+
+def test_two_runs_are_equal_and_another_seed_is_not(data):
+    models = [tiny_model() for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        run(model, data, replace(SHORT, seed=seed))
+    assert same_weights(models[0], models[1])
+    assert not same_weights(models[0], models[2])
+
+
+def test_averaged_weights_are_what_remains(data):
+    recipe = replace(SHORT, num_steps=2, warmup_steps=0, ema_decay=0.5)
+    averaged, last = tiny_model(), tiny_model()
+    run(averaged, data, recipe)
+    run(last, data, replace(recipe, ema_decay=0.0))
+    assert not same_weights(averaged, last)
+    # The average starts as a copy of the model after the first step.
+    first = tiny_model()
+    run(first, data, replace(recipe, ema_decay=0.0, num_steps=1))
+    for a, b, c in zip(averaged.parameters(), first.parameters(), last.parameters(), strict=True):
+        torch.testing.assert_close(a, (b + c) / 2)
+
+
+# -------------------------------------------------------------------------------------------- evaluation
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+def test_evaluate_counts_every_image(data, batch_size):
+    model = tiny_model().train()
+    scores = evaluate(model, data.x_test, data.y_test, batch_size=batch_size)
+    logits = model.eval()(normalize(data.x_test))
+    assert scores.num_images == 10 and scores.predictions.shape == (10,)
+    assert torch.equal(scores.predictions, logits.argmax(1))
+    assert scores.accuracy == (logits.argmax(1) == data.y_test).double().mean().item()
+    assert scores.loss == pytest.approx(F.cross_entropy(logits, data.y_test).item(), rel=1e-5)
+
+
+def test_evaluate_leaves_the_mode_as_it_was(data):
+    for model in (tiny_model().train(), tiny_model().eval()):
+        before = model.training
+        evaluate(model, data.x_test, data.y_test)
+        assert model.training == before
+
+
+# ----------------------------------------------------------------------------------- device and precision
+
+
+def test_precision_is_what_the_device_does_natively(monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))  # a T4
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # what torch says about a T4
+    assert pick_precision(cuda) == "fp16"
+    for capability in ((8, 0), (9, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert pick_precision(cuda) == "bf16"
+    monkeypatch.setattr(mixer_train, "_cpu_has_bf16", lambda: False)
+    assert pick_precision(torch.device("cpu")) == "fp32"
+    monkeypatch.setattr(mixer_train, "_cpu_has_bf16", lambda: True)
+    assert pick_precision(torch.device("cpu")) == "bf16"
+    assert pick_precision(torch.device("cpu"), "fp32") == "fp32"
+
+
+def test_bad_precision():
+    with pytest.raises(ValueError, match=r"^precision: .* found 'int8'"):
+        pick_precision(torch.device("cpu"), "int8")
+    with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
+        pick_precision(torch.device("cpu"), "fp16")
+
+
+# ---------------------------------------------------------------------------------- stopping and going on
+
+RICH = replace(SHORT, num_steps=7, optimizer="adamw", learning_rate=1e-3, ema_decay=0.9, stochastic_depth=0.3)
+DROPPING = replace(TINY, stochastic_depth=0.3)
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_train as t, mixer.train as m
+step = m._Loop.run_step
+def run_step(self):
+    if self.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+m._Loop.run_step = run_step
+t.run(t.tiny_model(config=t.DROPPING), t.make_data(), t.RICH, output_dir={folder!r}, save_every=2, eval_every=3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path):
+    whole, resumed = tiny_model(config=DROPPING), tiny_model(seed=9, config=DROPPING)
+    expected = run(whole, data, RICH, output_dir=tmp_path / "whole", eval_every=3)
+    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 6  # 5 steps and a test
+    found = run(resumed, data, RICH, output_dir=tmp_path / "killed", eval_every=3, resume=True)
+    assert same_weights(whole, resumed)
+    assert found.loss == expected.loss and found.test_accuracy == expected.test_accuracy
+    for name in ("metrics.jsonl", "model.npz", "best.npz"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not list((tmp_path / "killed").glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_interrupted_in_the_middle_of_a_step_and_resumed(data, tmp_path, monkeypatch, at):
+    whole, resumed = tiny_model(), tiny_model(seed=5)
+    run(whole, data)
+    gradients = mixer_train._Loop._gradients
+
+    def interrupted(loop):
+        if loop.step == at:
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
+        return gradients(loop)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(mixer_train._Loop, "_gradients", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=f"stopped after step {at + 1} of 6"):
+        run(tiny_model(), data, state_file=tmp_path / "state.npz")
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is before
+    run(resumed, data, state_file=tmp_path / "state.npz", resume=True)
+    assert same_weights(whole, resumed)
+
+
+def test_resume_with_other_settings_says_which(data, tmp_path):
+    run(tiny_model(), data, output_dir=tmp_path)
+    other = replace(SHORT, learning_rate=0.5, num_steps=9)
+    with pytest.raises(ValueError, match="other settings") as caught:
+        run(tiny_model(), data, other, output_dir=tmp_path, resume=True)
+    assert "learning_rate: 0.03 there, 0.5 now" in str(caught.value)
+    assert "num_steps: 6 there, 9 now" in str(caught.value)
+    assert "batch_size" not in str(caught.value)
+    with pytest.raises(ValueError, match="train_images: 30 there, 29 now"):
+        run(tiny_model(), replace(data, x_train=data.x_train[:29]), output_dir=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="tokens_mlp_dim: 6 there, 7 now"):
+        run(tiny_model(config=replace(TINY, tokens_mlp_dim=7)), data, output_dir=tmp_path, resume=True)
+
+
+def test_a_run_folder_in_use_is_not_overwritten(data, tmp_path):
+    run(tiny_model(), data, output_dir=tmp_path)
+    before = (tmp_path / "state.npz").read_bytes()
+    with pytest.raises(ValueError, match="holds a run"):
+        run(tiny_model(), data, output_dir=tmp_path)
+    assert (tmp_path / "state.npz").read_bytes() == before
+
+
+def test_what_is_in_a_run_folder(data, tmp_path):
+    model = tiny_model()
+    history = run(model, data, output_dir=tmp_path / "deep" / "run", eval_every=2)
+    folder = tmp_path / "deep" / "run"
+    assert json.loads((folder / "history.json").read_text()) == asdict(history)
+    assert json.loads((folder / "config.json").read_text())["recipe"] == asdict(SHORT)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines if "loss" in line] == history.loss
+    assert [(line["step"], line["test_accuracy"]) for line in lines if "test_accuracy" in line] == list(
+        zip(history.eval_steps, history.test_accuracy, strict=True)
+    )
+    assert same_weights(mixer.from_npz(folder / "model.npz"), model)
+    best = evaluate(mixer.from_npz(folder / "best.npz"), data.x_test, data.y_test)
+    assert best.accuracy == max(history.test_accuracy)
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert sorted(board.Tags()["scalars"]) == ["test/accuracy", "train/loss", "train/lr"]
+    assert [event.value for event in board.Scalars("train/loss")] == pytest.approx(history.loss)
+    assert [event.step for event in board.Scalars("test/accuracy")] == [2, 4, 6]
+
+
+# ------------------------------------------------------------------------------------------------ trouble
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(data, tmp_path):
+    model = tiny_model()
+    recipe = replace(SHORT, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e30, augmentation="none")
+    with pytest.raises(TrainingError, match=r"^step \d: the loss is .*lower learning rate"):
+        run(model, data, recipe, state_file=tmp_path / "state.npz", save_every=1)
+    with np.load(tmp_path / "state.npz") as state:
+        assert all(np.isfinite(state[name]).all() for name in state.files)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
+    def full(loop):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(mixer_train._Loop, "_gradients", full)
+    with pytest.raises(TrainingError, match=r"12 images at a time; try --gradient_accumulation_steps 2$"):
+        run(tiny_model(), data)
+    with pytest.raises(TrainingError, match=r"4 images at a time; try --gradient_accumulation_steps 4$"):
+        run(tiny_model(), data, gradient_accumulation_steps=3)
+
+
+def test_unwritable_folder_and_full_disk_are_noticed_before_the_first_step(data, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(mixer_train._Loop, "run_step", lambda loop: pytest.fail("a step was made"))
+    with pytest.raises(OSError, match="cannot be written"):
+        run(tiny_model(), data, output_dir=tmp_path / "file" / "run")
+    usage = mixer_train.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(mixer_train.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OSError, match=r"needs about .* MB, 0 MB are free"):
+        run(tiny_model(), data, output_dir=tmp_path / "run")
+
+
+def test_inputs_that_do_not_fit(data):
+    with pytest.raises(ValueError, match="tiny has 3, the head only 2"):
+        run(tiny_model(config=replace(TINY, num_classes=2)), data)
+    with pytest.raises(ValueError, match="a divisor of the batch size 12, found 5"):
+        run(tiny_model(), data, gradient_accumulation_steps=5)
+    with pytest.raises(ValueError, match="0 to train on"):
+        run(tiny_model(), replace(data, x_train=data.x_train[:0], y_train=data.y_train[:0]))
+
+
+def test_finetune_takes_recipes_by_name(data, monkeypatch):
+    assert mixer.finetune is finetune
+    monkeypatch.setitem(RECIPES, "short", SHORT)
+    one, other = tiny_model(), tiny_model()
+    finetune(one, data, "short", device="cpu", precision="fp32", progress=False)
+    run(other, data)
+    assert same_weights(one, other)
+    with pytest.raises(ValueError, match="recipe: expected one of official"):
+        finetune(one, data, "cifar-10")
+
+
+def test_quick(monkeypatch):
+    monkeypatch.setenv("MIXER_QUICK", "1")
+    assert mixer_train.quick(100, 3) == 3
+    monkeypatch.setenv("MIXER_QUICK", "0")
+    assert mixer_train.quick(100, 3) == 100
+
+
+# ------------------------------------------------------------------------------------------- command line
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIXER_DATA", str(tmp_path / "data"))
+    digits = mixer.data.load_data("digits")
+    small = replace(digits, x_test=digits.x_test[:20], y_test=digits.y_test[:20])
+    load = mixer.data.load_data
+    monkeypatch.setattr(
+        mixer_train.mixer_data, "load_data", lambda name, **kw: small if name == "digits" else load(name, **kw)
+    )
+
+    def call(*arguments, name="digits-1_3"):
+        options = ["--output_dir", str(tmp_path / "output"), "--device", "cpu", "--precision", "fp32"]
+        return main(["--name", name, *options, *map(str, arguments)])
+
+    call.folder = tmp_path / "output"
+    return call
+
+
+NANO = ("--model_type", "Mixer-Nano_4", "--train_batch_size", 4)
+
+
+def test_command_line_end_to_end(command, capsys):
+    checkpoint = mixer.bundled("Mixer-Nano_4")
+    assert command(*NANO, "--pretrained_dir", checkpoint, "--eval_every", 2, "--learning_rate", 0.01) == 0
+    assert "over all 20 test images" in capsys.readouterr().out
+    folder = command.folder / "digits-1_3"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["data"]["name"] == "digits"
+    assert (config["recipe"]["warmup_steps"], config["recipe"]["num_steps"]) == (1, 3)
+    assert (config["recipe"]["batch_size"], config["recipe"]["learning_rate"]) == (4, 0.01)
+    history = json.loads((folder / "history.json").read_text())
+    assert history["eval_steps"] == [2, 3]
+    assert history["loss"][0] == pytest.approx(math.log(10), abs=1e-5)  # a zero head
+    trained, start = mixer.from_npz(folder / "model.npz"), mixer.from_npz(checkpoint)
+    assert trained.config.num_classes == 10
+    moved = (trained.stem.weight - start.stem.weight).abs().max()
+    assert 0 < moved < 0.05  # it began there, not anew
+
+    assert command(*NANO, "--learning_rate", 0.01) == 1
+    assert "holds a run" in capsys.readouterr().err
+    assert command(*NANO, "--learning_rate", 0.01, "--resume") == 0
+    assert command(*NANO, "--learning_rate", 0.02, "--resume") == 1
+    assert "learning_rate: 0.01 there, 0.02 now" in capsys.readouterr().err
+
+
+def recipe_of(*arguments):
+    return mixer_train._recipe_of(mixer_train._parser().parse_args(list(arguments)))
+
+
+def test_name_sets_what_is_not_given():
+    assert recipe_of("--name", "cifar100-7_50") == ("cifar100", Recipe(num_steps=50, warmup_steps=7))
+    assert recipe_of("--name", "cifar10-100_500")[1] == RECIPES["cifar10-100_500"]
+    assert recipe_of("--name", "first try") == ("cifar10", Recipe())
+    given = recipe_of("--name", "cifar100-7_50", "--dataset", "digits", "--num_steps", "60", "--decay_type", "linear")
+    assert given == ("digits", Recipe(num_steps=60, warmup_steps=7, decay_type="linear"))
+    assert recipe_of("--name", "cifar10-1_2", "--recipe", "colab")[1] == RECIPES["colab"]
+
+
+def test_from_scratch_starts_from_the_seed(command):
+    args = ("--from_scratch", "--learning_rate", 0.0, "--num_steps", 1)
+    assert command(*NANO, *args) == 0
+    torch.manual_seed(42)
+    expected = mixer.create_model("Mixer-Nano_4", num_classes=10)
+    assert same_weights(mixer.from_npz(command.folder / "digits-1_3" / "model.npz"), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model_type", "Mixer-X_16"), "model: expected one of Mixer-S_32"),
+        (("--dataset", "imagenet"), "dataset: expected one of"),
+        (("--precision", "fp8"), "precision: expected"),
+        (("--fp16",), "fp16: expected no other precision"),
+        (("--recipe", "slow"), "recipe: expected one of"),
+        (("--image_size", 30), "multiple"),
+        (("--pretrained_dir", "missing.npz"), "missing.npz: no such file"),
+        (("--gradient_accumulation_steps", 3), "a divisor of the batch size 4, found 3"),
+        (("--decay_type", "step"), "decay_type: expected one of cosine, linear"),
+        (("--model_type", "Mixer-B_16", "--pretrained_dir", mixer.bundled("Mixer-Nano_4")), "no Mixer-B_16"),
+        (("--model_type", "Mixer-S_16"), "expected one of Mixer-B_16"),
+    ],
+)
+def test_bad_input_is_named(command, capsys, arguments, message):
+    assert command(*NANO, *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+
+
+def test_without_the_official_file_the_message_says_what_to_do(command, capsys, monkeypatch):
+    monkeypatch.setenv("MIXER_CHECKPOINT_URL", "http://127.0.0.1:9/mixer")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert command("--model_type", "Mixer-B_16") == 1
+    error = capsys.readouterr().err
+    assert "could not be downloaded" in error and "put it at" in error
+
+
+def test_the_module_runs_and_its_help_has_the_flags():
+    shown = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "mixer.train", "--help"], capture_output=True, text=True, timeout=200
+    )
+    assert shown.returncode == 0, shown.stderr
+    flags = """--name --model_type --pretrained_dir --output_dir --train_batch_size --eval_batch_size --eval_every
+        --learning_rate --weight_decay --num_steps --decay_type --warmup_steps --max_grad_norm --seed
+        --gradient_accumulation_steps --fp16 --dataset --image_size --precision --compile --resume --device"""
+    for flag in flags.split():
+        assert flag in shown.stdout
