@@ -1203,6 +1203,28 @@ def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
     return fig
 
 
+# ------------------------------------------------------------------------ notebook 5: fine-tuning
+
+
+def few_labels(counts: Sequence[int], accuracy: Mapping[str, Sequence[float]], chance: float) -> Figure:
+    """Accuracy against the number of labelled training images, a line for each start.
+
+    Args:
+        counts: numbers of images, on a logarithmic axis.
+        accuracy: name of a start -> its accuracy with each number of images.
+        chance: the share that guessing gets right.
+    """
+    fig = curves(counts, accuracy, xlabel="labelled images", ylabel="test accuracy", percent=True)
+    ax = fig.axes[0]
+    ax.set_xscale("log")
+    ax.set_xticks(list(counts), [f"{count:,}" for count in counts])
+    ax.minorticks_off()
+    ax.axhline(chance, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+    ax.annotate("guessing", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#555555")
+    ax.set_ylim(bottom=0.0)
+    return fig
+
+
 # ----------------------------------------------------------------- notebook 6: what token mixing learns
 
 
