@@ -632,7 +632,7 @@ def _to_pytorch(answer: object) -> str | None:
 @exercise("4.2")
 def _tile_order(answer: object) -> str | None:
     assert callable(answer)
-    for rows, columns, factor in ((2, 2, 2), (2, 3, 2), (1, 2, 3)):
+    for rows, columns, factor in ((2, 2, 2), (2, 3, 2), (3, 2, 3)):
         found = answer(rows, columns, factor)
         if found is None or found is Ellipsis:
             return "nothing came back. Replace the stub and return a list of numbers, one for each token."
@@ -645,7 +645,9 @@ def _tile_order(answer: object) -> str | None:
             for r in range(rows * factor)
             for c in range(columns * factor)
         ]
-        if order == list(range(count)):
+        if order == expected:
+            continue
+        if order == list(range(count)) != expected:
             return "this is the order row by row through the whole image. The tiles should come one after another."
         if order != expected:
             return (
