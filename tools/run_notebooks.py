@@ -8,6 +8,7 @@ a notebook with an incomplete one as invalid), no timings, and the same cell ids
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -18,12 +19,19 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 KEPT_CELL_METADATA = {"tags", "jupyter"}
 
 
+def is_progress_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is a bar of tqdm, which without its widget stays at 0 % for ever."""
+    return re.match(r"\s*\d+%\|", output.get("data", {}).get("text/plain", "")) is not None
+
+
 def clean(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs from machine to machine or from run to run, in place."""
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA})
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not is_progress_bar(output)]
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 

@@ -1,0 +1,52 @@
+"""The figure of notebook 5: how it looks and what it shows.
+
+To store a new reference picture after a wanted change: ``python tests/test_finetune_plots.py``, then look at it.
+"""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from test_plots import BASELINE, difference, pixels, shrunk, stored
+
+from mixer import plots
+
+COUNTS = (500, 5_000, 50_000)
+ACCURACY = {"pre-trained": [0.35, 0.45, 0.5], "from scratch": [0.2, 0.28, 0.3]}
+
+
+@pytest.fixture(autouse=True)
+def _style() -> None:
+    plots.use_style()
+
+
+def figure() -> Figure:
+    return plots.few_labels(COUNTS, ACCURACY, chance=0.1)
+
+
+def test_figure_looks_as_it_did() -> None:
+    assert difference(shrunk(figure()), stored("few_labels")) < 4.0
+    other = plots.few_labels(COUNTS, {name: values[::-1] for name, values in ACCURACY.items()}, chance=0.1)
+    assert difference(shrunk(other), stored("few_labels")) > 4.0
+
+
+def test_nothing_is_cut_off() -> None:
+    picture = pixels(figure())
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 255).all()
+
+
+def test_lines_ticks_and_the_level_of_guessing() -> None:
+    ax = figure().axes[0]
+    *lines, guessing = ax.lines
+    for line, values in zip(lines, ACCURACY.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), COUNTS)
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    assert list(guessing.get_ydata()) == [0.1, 0.1]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["500", "5,000", "50,000"]
+    assert ax.get_xscale() == "log" and ax.get_ylim()[0] == 0
+
+
+if __name__ == "__main__":
+    plots.use_style()
+    Image.fromarray(shrunk(figure()).round().astype(np.uint8)).save(BASELINE / "few_labels.png", optimize=True)
