@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("name", help="such as Mixer-Nano_4")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--recipe", required=True, choices=RECIPES)
+    parser.add_argument("--machine", help="what the run was made on, if not on this machine as it is now")
     parser.add_argument("--command", required=True, help="the command line that made the run")
     args = parser.parse_args()
 
@@ -71,7 +72,8 @@ def main() -> None:
         **accuracies(mixer.from_npz(target), data),
         "hours": round(history["seconds"] / 3600, 2),
         "images_per_second": round(history["images_per_second"]),
-        "machine": f"{cpu_name()}, {torch.get_num_threads()} thread(s), torch {torch.__version__.split('+')[0]}",
+        "machine": args.machine
+        or f"{cpu_name()}, {torch.get_num_threads()} thread(s), torch {torch.__version__.split('+')[0]}",
         "curve": {"step": history["eval_steps"], "test_accuracy": [round(a, 4) for a in history["test_accuracy"]]},
     }
     target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
