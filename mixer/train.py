@@ -135,6 +135,18 @@ RECIPES: dict[str, Recipe] = {
     "colab": Recipe(num_steps=100, warmup_steps=5),
     # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 of CIFAR-10.
     "nano-upstream-cpu": replace(_NANO_PRETRAIN, num_steps=10 * 781, warmup_steps=800, cutmix=0.0, mixup=0.1),
+    "nano-finetune-cpu": replace(
+        _NANO_PRETRAIN,
+        num_steps=200,
+        warmup_steps=20,
+        learning_rate=1e-3,
+        auto_augment="none",
+        mixup=0.0,
+        cutmix=0.0,
+        label_smoothing=0.0,
+        stochastic_depth=0.0,
+        ema_decay=0.0,
+    ),
     "nano-scratch-cpu": replace(
         _NANO_PRETRAIN,
         num_steps=20 * 390,

@@ -50,9 +50,13 @@ def find_browser():
 
 
 BROWSER = find_browser()
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium here (Debian: apt install chromium; elsewhere: playwright install chromium)"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        BROWSER is None,
+        reason="no Chromium here (Debian: apt install chromium; elsewhere: playwright install chromium)",
+    ),
+    pytest.mark.skipif(os.environ.get("MIXER_BROWSER") != "1", reason="takes minutes: set MIXER_BROWSER=1 to run it"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +182,7 @@ def keep_picture(page, stem):
         "() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(x => x.scrollHeight))"
     )
     page.set_viewport_size({"width": WIDTH, "height": min(int(height) + 200, 16_000)})
+    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(x => x.scrollTo(0, 0))")
     page.wait_for_timeout(500)
     page.screenshot(path=RESULTS / f"{stem}.png")
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
