@@ -50,11 +50,9 @@ def find_browser():
 
 
 BROWSER = find_browser()
+MISSING = "no Chromium here (Debian: apt install chromium; elsewhere: playwright install chromium)"
 pytestmark = [
-    pytest.mark.skipif(
-        BROWSER is None,
-        reason="no Chromium here (Debian: apt install chromium; elsewhere: playwright install chromium)",
-    ),
+    pytest.mark.skipif(BROWSER is None, reason=MISSING),
     pytest.mark.skipif(os.environ.get("MIXER_BROWSER") != "1", reason="takes minutes: set MIXER_BROWSER=1 to run it"),
 ]
 
