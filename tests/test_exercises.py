@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from mixer.exercises import CHECKS, check
 
@@ -35,9 +36,10 @@ def answer(number, set_up, code, monkeypatch, capsys):
     """What the check prints of ``code``, in a namespace where only the notebook's set-up cell ran."""
     monkeypatch.chdir(ROOT / "notebooks")
     namespace = {}
-    exec(compile(set_up, "set-up", "exec"), namespace)
-    capsys.readouterr()
-    exec(compile(code, f"exercise {number}", "exec"), namespace)
+    with torch.enable_grad():  # a notebook may turn gradients off for itself; this brings them back
+        exec(compile(set_up, "set-up", "exec"), namespace)
+        capsys.readouterr()
+        exec(compile(code, f"exercise {number}", "exec"), namespace)
     return capsys.readouterr().out
 
 
