@@ -1,6 +1,6 @@
 """What pre-training is worth: CIFAR-10 from the bundled upstream checkpoint against random weights.
 
-usage: python benchmarks/transfer.py [--steps 150] [--seeds 3] [--threads 1]
+usage: python benchmarks/transfer.py [--steps 100] [--seeds 3] [--threads 1]
 
 Mixer-Nano_4 at 32 px, the same recipe and the same number of steps for both starts, with 1 %, 10 % and 100 % of the
 labels (the same images for both, another draw for each seed). Every run is scored on all test images at its end; those
@@ -83,7 +83,7 @@ def run(start: str, fraction: float, recipe: Recipe, data: ImageData, curve: boo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=150, help="of 128 images (default: 150)")
+    parser.add_argument("--steps", type=int, default=100, help="of 128 images (default: 100)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's own choice)")
     parser.add_argument("--dataset", default="cifar10", help="as mixer.data.load_data takes it (default: cifar10)")
