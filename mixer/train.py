@@ -23,7 +23,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,10 +34,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from mixer import data as mixer_data
+from mixer import processes
 from mixer.checkpoint import bundled, download, from_npz, read_config, save_npz
 from mixer.config import get_config
 from mixer.data import ImageData
@@ -170,10 +172,11 @@ class TrainingError(RuntimeError):
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for, else the best at hand: CUDA, then Apple's MPS, then the CPU."""
+    chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    if chosen.type == "cuda" and chosen.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))  # torchrun gives each process a GPU
     if device is not None:
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return chosen
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -245,19 +248,29 @@ class Augment:
         self.image_hw = image_hw
         self.auto_augment = _auto_augment(recipe)
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: torch.Generator, own: slice = slice(None), count: int = 0) -> Tensor:
+        """Change ``images``, which are part ``own`` of a batch of ``count`` (0: all of it).
+
+        Crops and flips are drawn for the whole batch, so that they do not depend on how it is shared out.
+        """
+        count, device = count or len(images), images.device
         if self.auto_augment is not None:
             # torchvision draws once a call, so a batch is split in groups of a few images that share a draw.
             groups = images.split(max(1, len(images) // 32))
             images = torch.cat([self.auto_augment(group) for group in groups])
         if self.recipe.augmentation == "inception":
-            images = mixer_data.random_resized_crop(images, self.image_hw, generator=generator)
+            height, width = images.shape[2:]
+            boxes = mixer_data.sample_crop_boxes(count, (height, width), generator=generator, device=device)
+            images = mixer_data.resized_crop(images, boxes[own], self.image_hw)
         else:
             images = mixer_data.resize(images, self.image_hw)
             if self.recipe.augmentation == "pad_crop":
-                images = mixer_data.random_crop(images, padding=self.image_hw[0] // 8, generator=generator)
+                padding = self.image_hw[0] // 8
+                offsets = torch.randint(0, 2 * padding + 1, (2, count), generator=generator, device=device)
+                images = mixer_data.shifted_crop(images, offsets[:, own], padding)
         if self.recipe.augmentation != "none":
-            images = mixer_data.random_flip(images, generator=generator)
+            mirrored = torch.rand(count, generator=generator, device=device) < 0.5
+            images = mixer_data.flip(images, mirrored[own])
         return mixer_data.normalize(images)
 
 
@@ -378,7 +391,9 @@ def train(
 ) -> History:
     """Train ``model`` in place and return what was measured.
 
-    With weight averaging the model ends with the averaged weights.
+    With weight averaging the model ends with the averaged weights. Under ``torchrun``, inside ``processes.joined``,
+    all processes call this alike: each trains on its own part of every batch (PyTorch's DDP) and scores its own part
+    of the test set; process 0 writes the files. Steps and losses are those of a single process.
 
     Args:
         model, data: the head has at least as many classes as the data; images of another size are resized.
@@ -404,19 +419,21 @@ def train(
     precision = pick_precision(device, precision)
     _check_inputs(model, data, recipe, gradient_accumulation_steps)
     folder = None
+    first = processes.rank() == 0
     if output_dir is not None:
-        folder = _RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
-        state_file = folder.path / "state.npz"
+        if first:
+            folder = _RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
+        state_file = Path(output_dir) / "state.npz"
     model.to(device).train()
     loop = _Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps)
-    if resume and state_file is not None and os.path.exists(state_file):
+    if resume and state_file is not None:
         loop.load(state_file)
     if folder is not None:
         folder.open(loop)
     bar = tqdm(
         total=recipe.num_steps,
         initial=loop.step,
-        disable=not progress,
+        disable=not (progress and first),
         unit="step",
         dynamic_ncols=True,
         mininterval=1.0,
@@ -428,19 +445,20 @@ def train(
             done = loop.step == recipe.num_steps
             bar.update()
             if done or (eval_every and loop.step % eval_every == 0):
-                scores = loop.evaluate(eval_batch_size)
-                shown["accuracy"] = f"{scores.accuracy:.4f}"
-                if progress:
-                    bar.write(f"step {loop.step}: loss {loss:.4f}, test accuracy {scores.accuracy:.4f}")
+                accuracy = loop.evaluate(eval_batch_size)
+                shown["accuracy"] = f"{accuracy:.4f}"
+                if progress and first:
+                    bar.write(f"step {loop.step}: loss {loss:.4f}, test accuracy {accuracy:.4f}")
             if loop.step % 10 == 0 or done:
                 shown |= {"loss": f"{loss:.3f}", "images_per_s": f"{loop.images_per_second():.0f}"}
                 bar.set_postfix(shown)
             if folder is not None:
                 folder.log(loop)
-            save = done or (save_every and loop.step % save_every == 0) or interrupt.asked
-            if state_file is not None and save:
+            stop = processes.total([interrupt.asked], device)[0] > 0  # the same answer in all processes
+            save = done or (save_every and loop.step % save_every == 0) or stop
+            if state_file is not None and save and first:
                 loop.save(state_file)
-            if interrupt.asked and not done:
+            if stop and not done:
                 kept = f"; {state_file} holds it, resume goes on from there" if state_file is not None else ""
                 raise KeyboardInterrupt(f"stopped after step {loop.step} of {recipe.num_steps}{kept}")
     loop.finish()
@@ -479,6 +497,14 @@ def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe, accumulation
             f"classes: {data.name} has {len(data.classes)}, the head only {model.config.num_classes}; "
             f"make the model with num_classes={len(data.classes)}"
         )
+    workers = processes.size()
+    if recipe.batch_size < workers:
+        raise ValueError(f"batch size: expected an image for each of {workers} processes, found {recipe.batch_size}")
+    if workers > 1 and recipe.batch_size % (workers * max(1, accumulation)):
+        raise ValueError(
+            f"batch size: expected a multiple of {workers} processes x {accumulation} accumulation steps, "
+            f"found {recipe.batch_size}"
+        )
     if accumulation < 1 or recipe.batch_size % accumulation:
         raise ValueError(
             f"gradient_accumulation_steps: expected a divisor of the batch size {recipe.batch_size}, "
@@ -512,7 +538,7 @@ class _FinishStep:
             signal.signal(signal.SIGINT, self.before)
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and processes.size() == 1:  # torchrun hands on a signal that each process had already
             raise KeyboardInterrupt
         self.asked = True
 
@@ -629,7 +655,13 @@ class _Loop:
         self.model, self.data, self.recipe, self.precision = model, data, recipe, precision
         self.accumulation = accumulation
         self.device = next(model.parameters()).device
-        self.forward = torch.compile(model) if compile else model
+        self.parallel: DistributedDataParallel | None = None
+        if processes.size() > 1:
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.parallel = DistributedDataParallel(model, device_ids=devices)
+        self.forward: Callable[[Tensor], Tensor] = self.parallel or model
+        if compile:
+            self.forward = torch.compile(self.forward)
         self.optimizer = build_optimizer(model, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema: AveragedModel | None = None
@@ -647,11 +679,12 @@ class _Loop:
         started = time.perf_counter()
         recipe = self.recipe
         self.generator.manual_seed(_mix(recipe.seed, 2 * self.step))
-        torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1))  # dropout, stochastic depth, torchvision
+        # Dropout, stochastic depth and torchvision draw for the images of one process.
+        torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1) + processes.rank())
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(self.step)
         try:
-            loss = self._gradients()
+            loss = processes.mean(self._gradients())
         except torch.OutOfMemoryError as error:
             raise TrainingError(self._out_of_memory()) from error
         self.scaler.unscale_(self.optimizer)
@@ -679,24 +712,27 @@ class _Loop:
         """Add up the gradients of a batch; returns its loss."""
         smoothing = self.recipe.label_smoothing
         loss = torch.zeros((), device=self.device)
-        for images, target in self._micro_batches():
-            with autocast(self.device, self.precision):
-                logits = self.forward(images)
-            part = F.cross_entropy(logits.float(), target, label_smoothing=smoothing) / self.accumulation
-            self.scaler.scale(part).backward()
+        for number, (images, target) in enumerate(self._micro_batches(), start=1):
+            wait = self.parallel is not None and number < self.accumulation  # gradients are exchanged once a step
+            with self.parallel.no_sync() if wait and self.parallel else nullcontext():
+                with autocast(self.device, self.precision):
+                    logits = self.forward(images)
+                part = F.cross_entropy(logits.float(), target, label_smoothing=smoothing) / self.accumulation
+                self.scaler.scale(part).backward()
             loss += part.detach()
         return loss
 
     def _out_of_memory(self) -> str:
-        size = self.recipe.batch_size
+        size = self.recipe.batch_size // processes.size()
         more = [n for n in range(self.accumulation + 1, size + 1) if size % n == 0]
         held = f"out of memory with {size // self.accumulation} images at a time"
         return f"{held}; try --gradient_accumulation_steps {more[0]}" if more else f"{held}; try another device"
 
     def _micro_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         recipe = self.recipe
-        rows = batch_indices(self.num_train, recipe.batch_size, self.step, recipe.seed).to(self.device)
-        images = self.augment(self.data.x_train[rows], self.generator)  # (B, 3, H, W)
+        own = processes.share(recipe.batch_size)  # B images of them
+        rows = batch_indices(self.num_train, recipe.batch_size, self.step, recipe.seed)[own].to(self.device)
+        images = self.augment(self.data.x_train[rows], self.generator, own, recipe.batch_size)  # (B, 3, H, W)
         target = self.data.y_train[rows]  # (B,), or (B, num_classes) once mixed
         if self.mix_images is not None:
             images, target = self.mix_images(images, target)
@@ -705,14 +741,19 @@ class _Loop:
     def images_per_second(self) -> float:
         return len(self.history.steps) * self.recipe.batch_size / max(self.history.seconds, 1e-9)
 
-    def evaluate(self, batch_size: int) -> Evaluation:
-        scores = evaluate(
-            self.weights(), self.data.x_test, self.data.y_test, batch_size=batch_size, precision=self.precision
-        )
+    def evaluate(self, batch_size: int) -> float:
+        """Score the test set, every image once, over all processes; returns the accuracy."""
+        own = slice(processes.rank(), None, processes.size())
+        images, labels = self.data.x_test[own], self.data.y_test[own]
+        right, loss, count = 0, 0.0, len(self.data.x_test)
+        if len(images):
+            scores = evaluate(self.weights(), images, labels, batch_size=batch_size, precision=self.precision)
+            right, loss = round(scores.accuracy * len(images)), scores.loss * len(images)
+        right_in_all, loss_in_all = processes.total([right, loss], self.device)
         self.history.eval_steps.append(self.step)
-        self.history.test_accuracy.append(scores.accuracy)
-        self.history.test_loss.append(scores.loss)
-        return scores
+        self.history.test_accuracy.append(right_in_all / count)
+        self.history.test_loss.append(loss_in_all / count)
+        return right_in_all / count
 
     def weights(self) -> MlpMixer:
         """The model that counts: the averaged one, if weights are averaged."""
@@ -762,13 +803,18 @@ class _Loop:
             Path(temporary).unlink(missing_ok=True)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from what ``save`` wrote.
+        """Go on from what ``save`` wrote, if it is there. Process 0 reads it for all.
 
         Raises:
             ValueError: it was written under other settings; says which.
         """
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        arrays: dict[str, Tensor] | None = None
+        if processes.rank() == 0 and os.path.exists(path):
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        arrays = processes.from_first(arrays)
+        if arrays is None:
+            return
         meta = json.loads(arrays.pop("meta").numpy().tobytes())
         if differing := _differences({name: meta.get(name) for name in self.settings()}, self.settings()):
             raise ValueError(f"{path}: the run there has other settings: {'; '.join(differing)}")
@@ -818,6 +864,8 @@ examples:
       the same with a file that is already there
   python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 --resume
       go on with a run that was stopped or killed
+  torchrun --nproc_per_node=4 -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
+      the same on four GPUs of this machine: the batch of 512 is shared out, the result is that of one process
   python -m mixer.train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 --warmup_steps 5 \\
       --train_batch_size 64
       the project's own small model, which comes with the package, on a CPU
@@ -920,7 +968,8 @@ def _run(args: argparse.Namespace) -> None:
     precision = "fp16" if args.fp16 else args.precision or "auto"
     pick_precision(pick_device(args.device), precision)
     folder = Path(args.output_dir) / args.name
-    check_writable(folder)
+    if processes.rank() == 0:
+        check_writable(folder)
     torch.manual_seed(recipe.seed)
     data = mixer_data.load_data(dataset, image_size=args.image_size or get_config(args.model_type).image_hw[0])
     model = _starting_model(args, recipe, len(data.classes))
@@ -940,14 +989,16 @@ def _run(args: argparse.Namespace) -> None:
         resume=args.resume,
     )
     accuracy = f"test accuracy {history.test_accuracy[-1]:.4f} over all {len(data.x_test)} test images"
-    print(f"{folder}: {accuracy}, {history.seconds:.0f} s of training, {history.images_per_second:.0f} images/s")
+    if processes.rank() == 0:
+        print(f"{folder}: {accuracy}, {history.seconds:.0f} s of training, {history.images_per_second:.0f} images/s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
-        _run(args)
+        with processes.joined(pick_device(args.device)):
+            _run(args)
     except (ValueError, OSError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,145 @@
+"""One run shared out over processes: the same batches, losses and scores as in a single one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_train import make_data, run, tiny_model
+
+import mixer.train as mixer_train
+from mixer import processes
+from mixer.data import ImageData
+from mixer.model import create_model
+from mixer.train import Augment, Recipe, batch_indices, train
+
+gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this PyTorch comes without gloo")
+
+RECIPE = Recipe(num_steps=6, warmup_steps=2, batch_size=12, train_fraction=1.0, learning_rate=0.3)
+
+WORKER = """
+import sys
+from pathlib import Path
+
+import torch
+from test_distributed import RECIPE
+from test_train import make_data, run, same_weights, tiny_model
+
+import mixer.train as mixer_train
+from mixer import processes
+
+folder = Path(sys.argv[1])
+with processes.joined(torch.device("cpu")):
+    whole, resumed = tiny_model(), tiny_model(seed=5)
+    options = {"eval_every": 3, "gradient_accumulation_steps": 2}
+    run(whole, make_data(), RECIPE, output_dir=folder / "whole", **options)
+
+    step = mixer_train._Loop.run_step
+
+    def stop_at_3(loop):
+        if loop.step == 3:
+            raise RuntimeError("stopped")
+        return step(loop)
+
+    mixer_train._Loop.run_step = stop_at_3
+    try:
+        run(tiny_model(), make_data(), RECIPE, output_dir=folder / "parts", save_every=2, **options)
+    except RuntimeError:
+        mixer_train._Loop.run_step = step
+    run(resumed, make_data(), RECIPE, output_dir=folder / "parts", resume=True, **options)
+    (folder / f"same-{processes.rank()}").write_text(str(same_weights(whole, resumed)))
+"""
+
+
+def start(arguments: list[str], folder: Path) -> str:
+    """Start two processes as torchrun does; returns what they wrote to stdout."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@gloo
+def test_two_processes_are_as_one_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    start(["worker.py", str(tmp_path)], tmp_path)
+    assert [(tmp_path / f"same-{rank}").read_text() for rank in range(2)] == ["True", "True"]
+    alone = run(tiny_model(), make_data(), RECIPE, eval_every=3)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    steps, tests = [line for line in lines if "loss" in line], [line for line in lines if "test_loss" in line]
+    np.testing.assert_allclose([line["loss"] for line in steps], alone.loss, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose([line["test_loss"] for line in tests], alone.test_loss, rtol=1e-5, atol=1e-5)
+    assert [line["test_accuracy"] for line in tests] == alone.test_accuracy
+    assert alone.loss[-1] < alone.loss[0] - 0.1  # there was something to get wrong
+    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+@gloo
+def test_command_line_in_two_processes(tmp_path: Path) -> None:
+    sizes = ["--train_batch_size", "8", "--model_type", "Mixer-Nano_4", "--device", "cpu", "--precision", "fp32"]
+    out = start(["-m", "mixer.train", "--name", "digits-1_2", *sizes, "--output_dir", str(tmp_path)], tmp_path)
+    assert out.count("step 2: ") == out.count("test images") == 1, out
+    files = ("config.json", "metrics.jsonl", "state.npz", "best.npz", "model.npz", "curves.png")
+    assert all((tmp_path / "digits-1_2" / name).exists() for name in files)
+    history = json.loads((tmp_path / "digits-1_2" / "history.json").read_text())
+    assert history["steps"] == [0, 1] and history["eval_steps"] == [2]
+
+
+class Rank:
+    """Makes this process believe that it is one of several."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+        self.rank = 0
+        monkeypatch.setattr(processes, "size", lambda: size)
+        monkeypatch.setattr(processes, "rank", lambda: self.rank)
+
+
+def test_shares_are_disjoint_and_all_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Rank(monkeypatch, 4)
+    rows = batch_indices(100, 24, step=3, seed=0)
+    shares = []
+    for process.rank in range(4):
+        shares.append(rows[processes.share(24)])
+    assert [len(share) for share in shares] == [6] * 4
+    torch.testing.assert_close(torch.cat(shares), rows)
+
+
+@pytest.mark.parametrize("augmentation", ["inception", "pad_crop", "none"])
+def test_augmentation_does_not_depend_on_the_sharing_out(augmentation: str) -> None:
+    images = torch.randint(0, 256, (12, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    augment = Augment(Recipe(augmentation=augmentation), (16, 16))
+    whole = augment(images, torch.Generator().manual_seed(5))
+    parts = [slice(0, 4), slice(4, 8), slice(8, 12)]
+    shared = torch.cat([augment(images[part], torch.Generator().manual_seed(5), part, 12) for part in parts])
+    torch.testing.assert_close(shared, whole)
+    if augmentation != "none":
+        assert not torch.equal(whole, augment(images, torch.Generator().manual_seed(6)))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "message"),
+    [(2, 1, "an image for each of 4 processes"), (6, 1, "multiple of 4 processes"), (12, 2, "4 processes x 2")],
+)
+def test_batches_that_cannot_be_shared(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, accumulation: int, message: str
+) -> None:
+    Rank(monkeypatch, 4)
+    images, labels = torch.zeros(20, 3, 32, 32, dtype=torch.uint8), torch.arange(20) % 2
+    data = ImageData("zeros", images, labels, images, labels, ("a", "b"))
+    model = create_model("Mixer-Nano_4", 2)
+    with pytest.raises(ValueError, match=message):
+        train(model, data, Recipe(batch_size=batch_size), gradient_accumulation_steps=accumulation, progress=False)
+
+
+def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert mixer_train.pick_device() == mixer_train.pick_device("cuda") == torch.device("cuda", 3)
+    assert mixer_train.pick_device("cuda:1") == torch.device("cuda", 1)
+    assert mixer_train.pick_device("cpu") == torch.device("cpu")
