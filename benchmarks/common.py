@@ -4,6 +4,9 @@ import json
 import os
 import platform
 import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,45 @@ def _processor() -> str:
     text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return name[1] if name else platform.processor() or platform.machine()
+
+
+def interleave(sides: Mapping[str, Callable[[], int]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Images per second of each side, round by round; the sides take turns, so that all meet the same machine.
+
+    A side is a function that trains on some images and returns how many.
+    """
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name, work in sides.items():
+            wait_for(device)
+            started = time.perf_counter()
+            images = work()
+            wait_for(device)
+            speeds[name].append(images / (time.perf_counter() - started))
+        last = ", ".join(f"{name} {found[-1]:.0f}" for name, found in speeds.items())
+        print(f"round {number + 1} of {rounds}, images/s: {last}", flush=True)
+    return speeds
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when everything that was started on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def ratio(speeds: Mapping[str, list[float]], side: str, base: str) -> dict[str, float]:
+    """How many times faster ``side`` is than ``base``: median, lowest and highest of the rounds' ratios."""
+    found = [a / b for a, b in zip(speeds[side], speeds[base], strict=True)]
+    return {"median": round(statistics.median(found), 2), "low": round(min(found), 2), "high": round(max(found), 2)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, lowest and highest of a list of speeds."""
+    return {
+        "median": round(statistics.median(values), 1),
+        "low": round(min(values), 1),
+        "high": round(max(values), 1),
+    }
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training: recipes, one loop, evaluation.
+"""Training: one loop, evaluation, the command line.
 
 One loop serves fine-tuning and pre-training; a ``Recipe`` says how. The whole data set lies on the
 device as uint8, and every batch is cropped, flipped and normalised there.
@@ -14,17 +14,15 @@ References:
 
 import argparse
 import json
-import math
 import os
 import re
-import shutil
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -40,127 +38,12 @@ from tqdm.auto import tqdm
 
 from mixer import data as mixer_data
 from mixer import processes
-from mixer.checkpoint import bundled, download, from_npz, read_config, save_npz
+from mixer.checkpoint import bundled, download, from_npz, read_config
 from mixer.config import get_config
 from mixer.data import ImageData
 from mixer.model import MlpMixer, create_model
-
-# --------------------------------------------------------------------------------------- recipes
-
-LINEAR_END = 1e-5  # where the official linear decay ends
-
-_CHOICES = {
-    "decay_type": ("cosine", "linear"),
-    "optimizer": ("sgd", "adamw"),
-    "augmentation": ("inception", "pad_crop", "none"),
-    "auto_augment": ("none", "randaugment", "trivialaugment"),
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. The defaults are the official fine-tuning recipe for CIFAR-10 (10,000 steps).
-
-    Raises:
-        ValueError: a value that makes no recipe; says which, what was expected and what was found.
-    """
-
-    num_steps: int = 10_000
-    warmup_steps: int = 500
-    batch_size: int = 512  # images a step, over all processes and accumulation steps
-    learning_rate: float = 0.03  # at the end of warm-up
-    decay_type: str = "cosine"  # to zero; or "linear", to LINEAR_END
-    optimizer: str = "sgd"  # momentum 0.9; or "adamw"
-    weight_decay: float = 0.0  # on matrices only with AdamW; on everything with SGD, as torch does
-    max_grad_norm: float = 1.0
-    seed: int = 42
-    train_fraction: float = 0.98  # the official split trains on the first 98 %
-    augmentation: str = "inception"  # random resized crop + flip; "pad_crop": shifted crop + flip; "none"
-    # Beyond the official recipe, off by default.
-    auto_augment: str = "none"  # "randaugment" or "trivialaugment", torchvision's
-    auto_augment_magnitude: int = 9
-    mixup: float = 0.0  # alpha of the Beta distribution
-    cutmix: float = 0.0  # alpha; with both, each batch takes one of the two
-    label_smoothing: float = 0.0
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    ema_decay: float = 0.0  # exponential moving average of the weights, used for evaluation
-
-    def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
-        for name in ("num_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a positive integer, found {getattr(self, name)!r}")
-        for name in ("warmup_steps", "learning_rate", "weight_decay", "mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected zero or more, found {getattr(self, name)!r}")
-        for name in ("label_smoothing", "dropout", "stochastic_depth", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a number in [0, 1), found {getattr(self, name)!r}")
-        if not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm: expected a positive number, found {self.max_grad_norm!r}")
-        if not 0 < self.train_fraction <= 1:
-            raise ValueError(f"train_fraction: expected a number in (0, 1], found {self.train_fraction!r}")
-
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step ``step``, counted from 0 as optax counts (official utils.py)."""
-        progress = (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
-        progress = min(max(progress, 0.0), 1.0)
-        if self.decay_type == "cosine":
-            rate = self.learning_rate * (0.5 * (1.0 + math.cos(math.pi * progress)))
-        else:
-            rate = LINEAR_END + (self.learning_rate - LINEAR_END) * (1.0 - progress)
-        return rate * (min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0)
-
-
-_NANO_PRETRAIN = Recipe(
-    batch_size=128,
-    learning_rate=2e-3,
-    optimizer="adamw",
-    weight_decay=0.05,
-    train_fraction=1.0,
-    augmentation="pad_crop",
-    auto_augment="randaugment",
-    auto_augment_magnitude=5,
-    mixup=0.2,
-    cutmix=1.0,
-    label_smoothing=0.1,
-    stochastic_depth=0.05,
-    ema_decay=0.999,
-)
-
-RECIPES: dict[str, Recipe] = {
-    "official": Recipe(),
-    "cifar10-100_500": Recipe(num_steps=500, warmup_steps=100),
-    "colab": Recipe(num_steps=100, warmup_steps=5),
-    # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 of CIFAR-10.
-    "nano-upstream-cpu": replace(_NANO_PRETRAIN, num_steps=10 * 781, warmup_steps=800, cutmix=0.0, mixup=0.1),
-    "nano-finetune-cpu": replace(
-        _NANO_PRETRAIN,
-        num_steps=200,
-        warmup_steps=20,
-        learning_rate=1e-3,
-        auto_augment="none",
-        mixup=0.0,
-        cutmix=0.0,
-        label_smoothing=0.0,
-        stochastic_depth=0.0,
-        ema_decay=0.0,
-    ),
-    "nano-scratch-cpu": replace(
-        _NANO_PRETRAIN,
-        num_steps=20 * 390,
-        warmup_steps=400,
-        auto_augment="none",
-        mixup=0.0,
-        cutmix=0.0,
-        label_smoothing=0.05,
-        stochastic_depth=0.0,
-    ),
-}
-FROM_SCRATCH = ("nano-upstream-cpu", "nano-scratch-cpu")  # recipes of pre-training
+from mixer.recipes import FROM_SCRATCH, RECIPES, Recipe
+from mixer.run_folder import History, RunFolder, check_writable
 
 
 class TrainingError(RuntimeError):
@@ -343,33 +226,34 @@ def evaluate(
 # ----------------------------------------------------------------------------------------- loop
 
 
-@dataclass
-class History:
-    """What a run measured; plots take it as it is."""
+def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
-    steps: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    lr: list[float] = field(default_factory=list)
-    eval_steps: list[int] = field(default_factory=list)
-    test_accuracy: list[float] = field(default_factory=list)
-    test_loss: list[float] = field(default_factory=list)
-    images_per_second: float = 0.0  # of training alone, without evaluation
-    seconds: float = 0.0  # of training alone
+    Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update of a matrix by
+    the nearest orthogonal one; it takes the linear layers of the blocks, AdamW the stem, the head and all vectors.
+    Its steps are scaled to the size of AdamW's (Liu et al., 2025, arXiv:2502.16982), so one rate serves both.
 
-
-def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The official SGD with momentum 0.9, or AdamW that spares biases and norms from decay."""
+    Raises:
+        ValueError: Muon with a torch that has none.
+    """
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
-        )
-    matrices = [p for p in model.parameters() if p.dim() > 1]
+        return [
+            torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
+        ]
+    matrices = {name: p for name, p in model.named_parameters() if p.dim() > 1}
     vectors = [p for p in model.parameters() if p.dim() <= 1]
+    optimizers: list[torch.optim.Optimizer] = []
+    if recipe.optimizer == "muon":
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"optimizer: muon needs torch 2.9 or later, found {torch.__version__}; use adamw")
+        inner = [matrices.pop(name) for name in list(matrices) if name.startswith("blocks.")]
+        rate, decay = recipe.learning_rate, recipe.weight_decay
+        optimizers.append(torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": list(matrices.values()), "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return [*optimizers, torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)]
 
 
 def train(
@@ -379,7 +263,7 @@ def train(
     *,
     device: str | torch.device | None = None,
     precision: str = "auto",
-    compile: bool = False,
+    compile: bool | str = False,
     gradient_accumulation_steps: int = 1,
     eval_every: int | None = None,
     eval_batch_size: int = 512,
@@ -399,7 +283,8 @@ def train(
         model, data: the head has at least as many classes as the data; images of another size are resized.
         recipe: how to train.
         device, precision: ``None`` and ``"auto"`` take the best at hand.
-        compile: run the model through ``torch.compile``.
+        compile: run the model through ``torch.compile``; a text is its mode, such as ``"max-autotune"``, which uses
+            CUDA graphs on a GPU, so that a small model does not wait for launches.
         gradient_accumulation_steps: parts into which a batch is split to save memory; the result is the same.
         eval_every: steps after which the test set is scored, beside the end; ``None``: at the end only.
         output_dir: the run folder. It gets config.json, metrics.jsonl, TensorBoard's scalars, state.npz (to go on
@@ -422,10 +307,10 @@ def train(
     first = processes.rank() == 0
     if output_dir is not None:
         if first:
-            folder = _RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
+            folder = RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
         state_file = Path(output_dir) / "state.npz"
     model.to(device).train()
-    loop = _Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps)
+    loop = Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps)
     if resume and state_file is not None:
         loop.load(state_file)
     if folder is not None:
@@ -497,6 +382,10 @@ def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe, accumulation
             f"classes: {data.name} has {len(data.classes)}, the head only {model.config.num_classes}; "
             f"make the model with num_classes={len(data.classes)}"
         )
+    for rate in ("dropout", "stochastic_depth"):
+        wanted, built = getattr(recipe, rate), getattr(model.config, rate)
+        if wanted and wanted != built:
+            raise ValueError(f"{rate}: the recipe says {wanted}, but the model was built with {built}; build it so")
     workers = processes.size()
     if recipe.batch_size < workers:
         raise ValueError(f"batch size: expected an image for each of {workers} processes, found {recipe.batch_size}")
@@ -543,104 +432,7 @@ class _FinishStep:
         self.asked = True
 
 
-class _RunFolder:
-    """The files of a run, apart from its state."""
-
-    def __init__(self, path: Path, state_bytes: int, resume: bool) -> None:
-        self.path = path
-        check_writable(path)
-        if (path / "state.npz").exists() and not resume:
-            raise ValueError(f"{path}: holds a run; resume goes on with it, another name starts a new one")
-        free, needed = shutil.disk_usage(path).free, 3 * state_bytes  # the state beside its successor, two models
-        if free < needed:
-            raise OSError(f"{path}: the run needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
-
-    def open(self, loop: "_Loop") -> None:
-        """Write the settings and what was measured before; later lines of a run that was killed are dropped."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        environment = {"torch": torch.__version__, "device": _device_name(loop.device)}
-        _write_text(self.path / "config.json", json.dumps({**loop.settings(), **environment}, indent=1) + "\n")
-        history = loop.history
-        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=loop.step)
-        lines = [_step_line(history, index) for index in range(len(history.steps))]
-        lines += [_test_line(history, index) for index in range(len(history.eval_steps))]
-        lines.sort(key=lambda line: (line["step"], "loss" not in line))
-        _write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        self.tests = len(history.eval_steps)
-
-    def log(self, loop: "_Loop") -> None:
-        """Note the last step, and the test if one followed it."""
-        history = loop.history
-        lines = [_step_line(history, -1)]
-        if len(history.eval_steps) > self.tests:
-            self.tests = len(history.eval_steps)
-            lines.append(_test_line(history, -1))
-            if history.test_accuracy[-1] >= max(history.test_accuracy):
-                save_npz(loop.weights(), self.path / "best.npz")
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-        for line in lines:
-            for name, tag in _SCALARS.items():
-                if name in line:
-                    self.board.add_scalar(tag, line[name], line["step"])
-
-    def finish(self, loop: "_Loop") -> None:
-        """Write the model in the official layout, the history, and the picture of the curves."""
-        from matplotlib.figure import Figure
-
-        from mixer import plots
-
-        self.board.close()
-        save_npz(loop.model, self.path / "model.npz")
-        history = loop.history
-        _write_text(self.path / "history.json", json.dumps(asdict(history)))
-        chance = 1 / len(loop.data.classes)
-        figure: Figure = plots.training(
-            history.steps, history.loss, history.eval_steps, history.test_accuracy, chance=chance
-        )
-        figure.savefig(self.path / "curves.png")
-
-
-_SCALARS = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
-
-
-def _step_line(history: History, index: int) -> dict[str, float]:
-    return {"step": history.steps[index] + 1, "loss": history.loss[index], "lr": history.lr[index]}
-
-
-def _test_line(history: History, index: int) -> dict[str, float]:
-    scores = {"test_accuracy": history.test_accuracy[index], "test_loss": history.test_loss[index]}
-    return {"step": history.eval_steps[index], **scores}
-
-
-def check_writable(folder: Path) -> None:
-    """Make the folder and try to write there.
-
-    Raises:
-        OSError: it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".{os.getpid()}.tmp"
-        trial.write_bytes(b"")
-        trial.unlink()
-    except OSError as error:
-        raise OSError(f"{folder}: the run folder cannot be written ({error.strerror}); choose another one") from None
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Written whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-class _Loop:
+class Loop:
     """The state of a run: weights, optimiser, averages, step and history."""
 
     def __init__(
@@ -649,7 +441,7 @@ class _Loop:
         data: ImageData,
         recipe: Recipe,
         precision: str,
-        compile: bool,
+        compile: bool | str,
         accumulation: int,
     ) -> None:
         self.model, self.data, self.recipe, self.precision = model, data, recipe, precision
@@ -661,8 +453,8 @@ class _Loop:
             self.parallel = DistributedDataParallel(model, device_ids=devices)
         self.forward: Callable[[Tensor], Tensor] = self.parallel or model
         if compile:
-            self.forward = torch.compile(self.forward)
-        self.optimizer = build_optimizer(model, recipe)
+            self.forward = torch.compile(self.forward, mode=compile if isinstance(compile, str) else None)
+        self.optimizers = build_optimizers(model, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema: AveragedModel | None = None
         if recipe.ema_decay:
@@ -681,13 +473,15 @@ class _Loop:
         self.generator.manual_seed(_mix(recipe.seed, 2 * self.step))
         # Dropout, stochastic depth and torchvision draw for the images of one process.
         torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1) + processes.rank())
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate_at(self.step)
         try:
             loss = processes.mean(self._gradients())
         except torch.OutOfMemoryError as error:
             raise TrainingError(self._out_of_memory()) from error
-        self.scaler.unscale_(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
         # With fp16 an infinite gradient is ordinary: the scaler leaves out the step and halves its scale.
         if not torch.isfinite(loss if self.scaler.is_enabled() else loss + norm):
@@ -696,9 +490,10 @@ class _Loop:
                 "this step changed a weight. The last state that was written is good. Try a lower learning rate "
                 "or a longer warm-up"
             )
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.history.steps.append(self.step)
@@ -780,10 +575,11 @@ class _Loop:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything needed to go on to ``path``, whole or not at all."""
         arrays = {f"model/{name}": tensor.numpy(force=True) for name, tensor in self.model.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            for key, value in entry.items():
-                if value is not None:
-                    arrays[f"optimizer/{index}/{key}"] = torch.as_tensor(value).numpy(force=True)
+        for number, optimizer in enumerate(self.optimizers):
+            for index, entry in optimizer.state_dict()["state"].items():
+                for key, value in entry.items():
+                    if value is not None:
+                        arrays[f"optimizer/{number}/{index}/{key}"] = torch.as_tensor(value).numpy(force=True)
         if self.ema is not None:
             arrays |= {f"ema/{name}": tensor.numpy(force=True) for name, tensor in self.ema.state_dict().items()}
         meta = {
@@ -819,11 +615,12 @@ class _Loop:
         if differing := _differences({name: meta.get(name) for name in self.settings()}, self.settings()):
             raise ValueError(f"{path}: the run there has other settings: {'; '.join(differing)}")
         self.model.load_state_dict(_part(arrays, "model/"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(arrays, "optimizer/").items():
-            index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for number, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _part(arrays, f"optimizer/{number}/").items():
+                index, key = name.split("/")
+                state.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         if self.ema is not None:
             self.ema.load_state_dict(_part(arrays, "ema/"))
         self.scaler.load_state_dict(meta["scaler"])
@@ -898,12 +695,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--decay_type", help="cosine or linear (official: cosine)")
     add("--warmup_steps", type=int, help="steps of linear warm-up (official: 500)")
     add("--max_grad_norm", type=float, help="gradients longer than this are cut to it (official: 1.0)")
-    add("--optimizer", help="sgd or adamw (official: sgd)")
+    add("--optimizer", help="sgd, adamw or muon (official: sgd)")
+    beyond = parser.add_argument_group("beyond the official recipe, all off in it")
+    beyond.add_argument("--augmentation", help="inception (official), pad_crop or none")
+    beyond.add_argument("--auto_augment", help="randaugment, trivialaugment or none")
+    beyond.add_argument("--mixup", type=float, help="alpha of its Beta distribution")
+    beyond.add_argument("--cutmix", type=float, help="alpha; with both, each batch takes one of the two")
+    beyond.add_argument("--label_smoothing", type=float, help="share of the target spread over all classes")
+    beyond.add_argument("--dropout", type=float, help="rate inside the MLPs")
+    beyond.add_argument("--stochastic_depth", type=float, help="rate of the last block")
+    beyond.add_argument("--ema_decay", type=float, help="of the averaged weights, which then count in tests")
+    beyond.add_argument("--train_fraction", type=float, help="share of the training set that is used (official: 0.98)")
     add("--seed", type=int, help="of everything random (default: 42)")
     add("--gradient_accumulation_steps", type=int, default=1, help="parts of a batch, to save memory (default: 1)")
     add("--precision", help="fp32, bf16 or fp16 (default: what the device does natively)")
     add("--fp16", action="store_true", help="the same as --precision fp16")
-    add("--compile", action="store_true", help="use torch.compile")
+    modes = ("default", "reduce-overhead", "max-autotune")
+    add("--compile", nargs="?", const="default", choices=modes, help="use torch.compile, in a mode of its own if given")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best at hand)")
     add("--resume", action="store_true", help="go on with the run of this name")
     return parser
@@ -919,10 +727,9 @@ def _recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
         dataset = match["dataset"]
         if args.recipe is None:
             changes = {name: int(match[name]) for name in ("warmup_steps", "num_steps")}
-    names = ("batch_size", "learning_rate", "weight_decay", "num_steps", "decay_type", "warmup_steps")
-    for name in (*names, "max_grad_norm", "optimizer", "seed"):
-        if getattr(args, name) is not None:
-            changes[name] = getattr(args, name)
+    for setting in fields(Recipe):
+        if getattr(args, setting.name, None) is not None:
+            changes[setting.name] = getattr(args, setting.name)
     return args.dataset or dataset, replace(RECIPES[args.recipe or "official"], **changes)
 
 
@@ -980,7 +787,7 @@ def _run(args: argparse.Namespace) -> None:
         recipe,
         device=args.device,
         precision=precision,
-        compile=args.compile,
+        compile=args.compile or False,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         eval_every=args.eval_every or (max(1, recipe.num_steps // 10) if from_scratch else 100),
         eval_batch_size=args.eval_batch_size,

@@ -38,18 +38,18 @@ with processes.joined(torch.device("cpu")):
     options = {"eval_every": 3, "gradient_accumulation_steps": 2}
     run(whole, make_data(), RECIPE, output_dir=folder / "whole", **options)
 
-    step = mixer_train._Loop.run_step
+    step = mixer_train.Loop.run_step
 
     def stop_at_3(loop):
         if loop.step == 3:
             raise RuntimeError("stopped")
         return step(loop)
 
-    mixer_train._Loop.run_step = stop_at_3
+    mixer_train.Loop.run_step = stop_at_3
     try:
         run(tiny_model(), make_data(), RECIPE, output_dir=folder / "parts", save_every=2, **options)
     except RuntimeError:
-        mixer_train._Loop.run_step = step
+        mixer_train.Loop.run_step = step
     run(resumed, make_data(), RECIPE, output_dir=folder / "parts", resume=True, **options)
     (folder / f"same-{processes.rank()}").write_text(str(same_weights(whole, resumed)))
 """

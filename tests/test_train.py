@@ -3,10 +3,11 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ from mixer.train import (
 
 TINY = MixerConfig(4, 2, 8, 6, 10, num_classes=3, image_size=8)
 SHORT = Recipe(num_steps=6, warmup_steps=2, batch_size=12, train_fraction=1.0)
+
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9 or later")
 
 
 def tiny_model(seed=0, config=TINY):
@@ -252,6 +255,37 @@ def test_evaluate_leaves_the_mode_as_it_was(data):
 # ----------------------------------------------------------------------------------- device and precision
 
 
+@needs_muon
+def test_muon_and_adamw_step_as_torch_s_own(data):
+    model = tiny_model()
+    recipe = replace(SHORT, optimizer="muon", learning_rate=0.01, weight_decay=0.1)
+    muon, adamw = mixer_train.build_optimizers(model, recipe)
+    names = {id(p): name for name, p in model.named_parameters()}
+    inner = [p for p in model.blocks.parameters() if p.dim() == 2]
+    assert {names[id(p)] for p in muon.param_groups[0]["params"]} == {names[id(p)] for p in inner}
+    decayed, spared = adamw.param_groups
+    assert {names[id(p)] for p in decayed["params"]} == {"stem.weight", "head.weight"}
+    assert all(p.dim() == 1 for p in spared["params"]) and spared["weight_decay"] == 0
+    together = [id(p) for o in (muon, adamw) for group in o.param_groups for p in group["params"]]
+    assert sorted(together) == sorted(names)
+
+    weight = model.blocks[0].channel_mixing.fc1.weight
+    grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    before = weight.detach().clone()
+    weight.grad = grad.clone()
+    muon.step()
+    # orthogonal up to Newton-Schulz's tolerance, and of the root mean square of an AdamW step
+    update = (before * (1 - 0.01 * 0.1) - weight.detach()) / 0.01
+    singular = torch.linalg.svdvals(update) / (0.2 * max(weight.shape) ** 0.5)
+    assert singular.min() > 0.6 and singular.max() < 1.3
+
+
+def test_muon_needs_a_torch_that_has_it(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(ValueError, match=r"muon needs torch 2.9 or later, found .*; use adamw"):
+        mixer_train.build_optimizers(tiny_model(), replace(SHORT, optimizer="muon"))
+
+
 def test_precision_is_what_the_device_does_natively(monkeypatch):
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))  # a T4
@@ -279,29 +313,37 @@ def test_bad_precision():
 RICH = replace(SHORT, num_steps=7, optimizer="adamw", learning_rate=1e-3, ema_decay=0.9, stochastic_depth=0.3)
 DROPPING = replace(TINY, stochastic_depth=0.3)
 
+
+def rich(optimizer):
+    return replace(RICH, optimizer=optimizer)
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import test_train as t, mixer.train as m
-step = m._Loop.run_step
+step = m.Loop.run_step
 def run_step(self):
     if self.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self)
-m._Loop.run_step = run_step
-t.run(t.tiny_model(config=t.DROPPING), t.make_data(), t.RICH, output_dir={folder!r}, save_every=2, eval_every=3)
+m.Loop.run_step = run_step
+model, recipe = t.tiny_model(config=t.DROPPING), t.rich({optimizer!r})
+t.run(model, t.make_data(), recipe, output_dir={folder!r}, save_every=2, eval_every=3)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=needs_muon)])
+def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path, optimizer):
+    recipe = rich(optimizer)
     whole, resumed = tiny_model(config=DROPPING), tiny_model(seed=9, config=DROPPING)
-    expected = run(whole, data, RICH, output_dir=tmp_path / "whole", eval_every=3)
-    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
+    expected = run(whole, data, recipe, output_dir=tmp_path / "whole", eval_every=3)
+    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"), optimizer=optimizer)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 6  # 5 steps and a test
-    found = run(resumed, data, RICH, output_dir=tmp_path / "killed", eval_every=3, resume=True)
+    found = run(resumed, data, recipe, output_dir=tmp_path / "killed", eval_every=3, resume=True)
     assert same_weights(whole, resumed)
     assert found.loss == expected.loss and found.test_accuracy == expected.test_accuracy
     for name in ("metrics.jsonl", "model.npz", "best.npz"):
@@ -313,7 +355,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path):
 def test_interrupted_in_the_middle_of_a_step_and_resumed(data, tmp_path, monkeypatch, at):
     whole, resumed = tiny_model(), tiny_model(seed=5)
     run(whole, data)
-    gradients = mixer_train._Loop._gradients
+    gradients = mixer_train.Loop._gradients
 
     def interrupted(loop):
         if loop.step == at:
@@ -321,7 +363,7 @@ def test_interrupted_in_the_middle_of_a_step_and_resumed(data, tmp_path, monkeyp
         return gradients(loop)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(mixer_train._Loop, "_gradients", interrupted)
+    monkeypatch.setattr(mixer_train.Loop, "_gradients", interrupted)
     with pytest.raises(KeyboardInterrupt, match=f"stopped after step {at + 1} of 6"):
         run(tiny_model(), data, state_file=tmp_path / "state.npz")
     monkeypatch.undo()
@@ -393,7 +435,7 @@ def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
     def full(loop):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(mixer_train._Loop, "_gradients", full)
+    monkeypatch.setattr(mixer_train.Loop, "_gradients", full)
     with pytest.raises(TrainingError, match=r"12 images at a time; try --gradient_accumulation_steps 2$"):
         run(tiny_model(), data)
     with pytest.raises(TrainingError, match=r"4 images at a time; try --gradient_accumulation_steps 4$"):
@@ -402,11 +444,11 @@ def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
 
 def test_unwritable_folder_and_full_disk_are_noticed_before_the_first_step(data, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(mixer_train._Loop, "run_step", lambda loop: pytest.fail("a step was made"))
+    monkeypatch.setattr(mixer_train.Loop, "run_step", lambda loop: pytest.fail("a step was made"))
     with pytest.raises(OSError, match="cannot be written"):
         run(tiny_model(), data, output_dir=tmp_path / "file" / "run")
-    usage = mixer_train.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(mixer_train.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(OSError, match=r"needs about .* MB, 0 MB are free"):
         run(tiny_model(), data, output_dir=tmp_path / "run")
 
@@ -497,6 +539,23 @@ def test_name_sets_what_is_not_given():
     given = recipe_of("--name", "cifar100-7_50", "--dataset", "digits", "--num_steps", "60", "--decay_type", "linear")
     assert given == ("digits", Recipe(num_steps=60, warmup_steps=7, decay_type="linear"))
     assert recipe_of("--name", "cifar10-1_2", "--recipe", "colab")[1] == RECIPES["colab"]
+
+
+def test_every_setting_of_a_recipe_has_a_flag():
+    beyond = {"augmentation": "none", "auto_augment": "randaugment", "mixup": 0.2, "cutmix": 1.0, "dropout": 0.1}
+    beyond |= {"label_smoothing": 0.1, "stochastic_depth": 0.2, "ema_decay": 0.99, "train_fraction": 1.0}
+    words = [word for name, value in beyond.items() for word in (f"--{name}", str(value))]
+    assert recipe_of("--name", "try", *words)[1] == Recipe(**beyond)
+    dests = {action.dest for action in mixer_train._parser()._actions}
+    assert {field.name for field in fields(Recipe)} - dests == {"auto_augment_magnitude"}
+
+
+def test_flags_beyond_the_official_recipe_reach_the_run(command):
+    more = ("--stochastic_depth", 0.2, "--dropout", 0.1, "--mixup", 0.2, "--cutmix", 1.0, "--ema_decay", 0.9)
+    assert command(*NANO, *more) == 0
+    saved = json.loads((command.folder / "digits-1_3" / "config.json").read_text())
+    assert saved["model"]["stochastic_depth"] == saved["recipe"]["stochastic_depth"] == 0.2
+    assert saved["recipe"]["mixup"] == 0.2
 
 
 def test_from_scratch_starts_from_the_seed(command):
