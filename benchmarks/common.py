@@ -37,14 +37,22 @@ def _processor() -> str:
     return name[1] if name else platform.processor() or platform.machine()
 
 
-def interleave(sides: Mapping[str, Callable[[], int]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleave(
+    sides: Mapping[str, Callable[[], int]],
+    rounds: int,
+    device: torch.device,
+    before: Mapping[str, Callable[[], None]] | None = None,
+) -> dict[str, list[float]]:
     """Images per second of each side, round by round; the sides take turns, so that all meet the same machine.
 
-    A side is a function that trains on some images and returns how many.
+    A side is a function that trains on some images and returns how many. What ``before`` has for a side is called
+    ahead of its turn and not timed.
     """
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, work in sides.items():
+            if before and name in before:
+                before[name]()
             wait_for(device)
             started = time.perf_counter()
             images = work()

@@ -51,7 +51,7 @@ class ObviousLoop:
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        return float(loss)
+        return loss.item()
 
 
 def loops(data: ImageData, batch_size: int, device: torch.device) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -92,6 +92,18 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Run matrix products in the given precision; ``"fp32"`` changes nothing."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+@contextmanager
+def tf32(device: torch.device) -> Iterator[None]:
+    """Inside, fp32 matrix products on a CUDA device run in TF32 where it has that; afterwards as before."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 # -------------------------------------------------------------------------------------- batches
@@ -282,7 +294,7 @@ def train(
     Args:
         model, data: the head has at least as many classes as the data; images of another size are resized.
         recipe: how to train.
-        device, precision: ``None`` and ``"auto"`` take the best at hand.
+        device, precision: ``None`` and ``"auto"`` take the best at hand; ``"fp32"`` is TF32 on a CUDA device.
         compile: run the model through ``torch.compile``; a text is its mode, such as ``"max-autotune"``, which uses
             CUDA graphs on a GPU, so that a small model does not wait for launches.
         gradient_accumulation_steps: parts into which a batch is split to save memory; the result is the same.
@@ -324,7 +336,7 @@ def train(
         mininterval=1.0,
     )
     shown: dict[str, str] = {}
-    with bar, _FinishStep() as interrupt:
+    with bar, tf32(device), _FinishStep() as interrupt:
         while loop.step < recipe.num_steps:
             loss = loop.run_step()
             done = loop.step == recipe.num_steps
