@@ -641,18 +641,39 @@ def _draw_channel_mixing(ax: Axes, config: MixerConfig) -> None:
 def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy after fine-tuning, a line for each model: the official number, and what this project measured.
 
+    Models without an official number stand below the others, on a scale of their own.
+
     Args:
         rows: each with ``label``; ``official``, the published accuracy, and ``measured``, ours, both from 0 to 1 or
-            ``None``; ``note``, a few words that stand behind the measured one.
+            ``None``; ``note``, a few words or two lines of them that stand below the numbers.
     """
-    fig = Figure(figsize=(9.0, 0.8 + 0.46 * len(rows)))
+    known = [row for row in rows if row["official"] is not None]
+    own = [row for row in rows if row["official"] is None]
+    line, above, below, between = 46, 36, 42, 24  # hundredths of an inch
+    width, height = 900, above + line * len(rows) + below * (2 if known and own else 1) + between * bool(known and own)
+    fig = Figure(figsize=(width / 100, height / 100))
     fig.patch.set_alpha(0.0)  # a white card with round corners, like the architecture's
-    width, height = fig.get_size_inches() * 100
     card = bare(fig.add_axes((0, 0, 1, 1)))
     card.patch.set_alpha(0.0)
     _draw_card(card, 2, 2, width - 4, height - 4, "white", "#D0D0D0", round_by=16, zorder=0)
     card.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
-    ax = fig.add_axes((0.25, 36 / height, 0.47, 1 - 78 / height))
+    top = above
+    for group in filter(None, (known, own)):
+        if known and group is own:
+            _draw_words(
+                card, 225, top + 12, "This project's own checkpoint, on a scale of its own:", ha="left", size=9.5
+            )
+            top += between
+        ax = fig.add_axes((0.25, 1 - (top + line * len(group)) / height, 0.47, line * len(group) / height))
+        _draw_accuracies(ax, group)
+        if top == above:
+            _name_marks(ax)
+        top += line * len(group) + below
+    return fig
+
+
+def _draw_accuracies(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Lines of ``accuracies`` on one scale."""
     known = [row[key] for row in rows for key in ("official", "measured") if row[key] is not None]
     ax.set_xlim(np.floor(min(known) * 20 - 0.2) / 20, 1.0)
     for y, row in enumerate(rows):
@@ -667,8 +688,9 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
         said = [] if official is None else [f"published {official:.2%}"]
         said += [f"here {measured:.2%}"] if measured is not None else ["not run here yet"]
         place: dict[str, Any] = {"ha": "left", "transform": ax.get_yaxis_transform()}
-        _draw_words(ax, 1.03, y - (0.14 if row["note"] else 0), ", ".join(said), **place)
-        _draw_words(ax, 1.03, y + 0.24, row["note"], size=8, color=_SOFT, **place)
+        up, down = ((0.0, 0.0), (0.14, 0.24), (0.28, 0.19))[len(row["note"].splitlines())]
+        _draw_words(ax, 1.03, y - up, ", ".join(said), **place)
+        _draw_words(ax, 1.03, y + down, row["note"], size=8, color=_SOFT, **place)
     ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
     ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
@@ -677,11 +699,14 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for side in ("left", "right", "top"):
         ax.spines[side].set_visible(False)
     ax.tick_params(length=0, labelsize=9)
+
+
+def _name_marks(ax: Axes) -> None:
+    """The legend of ``accuracies``, above its first line."""
     marks = (("o", "white", _INK, "published"), ("D", COLORS["blue"], COLORS["blue"], "this project"))
     for marker, face, edge, label in marks:
         ax.plot([], [], marker, color=face, markeredgecolor=edge, markersize=8, label=label)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, frameon=False, fontsize=9.5)
-    return fig
 
 
 def _draw_words(ax: Axes, x: float, y: float, text: str, *, size: float = 9, **options: Any) -> None:

@@ -1,13 +1,15 @@
-"""Draw the README's figures.
+"""Draw the README's figures and write its table of results.
 
 usage: python tools/figures.py [--check]
 
-Writes img/mixer_figure.png (the architecture) and img/mixer_result.png (accuracy on CIFAR-10, from
-benchmarks/results/cifar10.json). The same sources and data give the same bytes with the same matplotlib.
+Writes img/mixer_figure.png (the architecture), img/mixer_result.png (accuracy on CIFAR-10, from
+benchmarks/results/cifar10.json and benchmarks/published.json) and, from the same two files, the table between the
+README's markers. The same sources and data give the same bytes with the same matplotlib.
 
-Each file carries a fingerprint of what it was drawn from: the drawing code, without its comments and line breaks, the
-configurations of the models, and the data. With --check nothing is written; the exit status is 1 if a file's
-fingerprint is not that of the sources as they are now, which does not depend on the version of matplotlib.
+Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments and line breaks,
+the configurations of the models, and the data. With --check nothing is written; the exit status is 1 if the table
+differs, or if a picture's fingerprint is not that of the sources as they are now, which does not depend on the version
+of matplotlib.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +32,10 @@ from mixer import MODELS, plots
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
 RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
+README = ROOT / "README.md"
+TABLE = re.compile(r"(<!-- results table -->)(.*?)(<!-- /results table -->)", re.DOTALL)
+# Test accuracy on CIFAR-10 after fine-tuning the official checkpoints.
+PUBLISHED = json.loads((ROOT / "benchmarks" / "published.json").read_text(encoding="utf-8"))["models"]
 DPI = 200  # twice the README's 900 pixels, for fine screens
 
 
@@ -76,36 +83,104 @@ def _without_docstring(node: ast.stmt) -> ast.stmt:
     return node
 
 
-# Test accuracy on CIFAR-10 after fine-tuning: google-research/vision_transformer, README, as first published in 2021;
-# the last one is given as 98.34 % now.
-PUBLISHED = {
-    "Mixer-B_16": ("Mixer-B/16, ImageNet", 0.9672, ""),
-    "Mixer-L_16": ("Mixer-L/16, ImageNet", 0.9659, ""),
-    "Mixer-B_16-21k": ("Mixer-B/16, ImageNet-21k", 0.9682, ""),
-    "Mixer-L_16-21k": ("Mixer-L/16, ImageNet-21k", 0.9634, "98.34 % in a later version"),
-}
+# ------------------------------------------------------------------------------------------ results
+
+KIND = ("recipe", "num_steps", "image_size", "precision", "checkpoint_sha256")  # and the machine
+
+
+def kinds_of_runs() -> dict[str, list[list[dict[str, Any]]]]:
+    """What benchmarks/results/cifar10.json holds: for each model the runs that differ in their seed alone, together.
+
+    They are described in benchmarks/reproduce.py, which writes them. Those of the most steps come first.
+    """
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
+    kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for run in runs:
+        kind = json.dumps([*(run.get(key) for key in KIND), where(run)])
+        kinds.setdefault(run["model"], {}).setdefault(kind, []).append(run)
+    return {
+        model: sorted(found.values(), key=lambda alike: (-alike[0]["num_steps"], -len(alike)))
+        for model, found in kinds.items()
+    }
+
+
+def mean(runs: list[dict[str, Any]], key: str) -> float:
+    return sum(run[key] for run in runs) / len(runs)
+
+
+def spread(runs: list[dict[str, Any]]) -> str:
+    """The lowest and the highest accuracy, as percentages."""
+    accuracies = [run["accuracy"] for run in runs]
+    return f"{100 * min(accuracies):.2f} to {100 * max(accuracies):.2f} %"
+
+
+def where(run: dict[str, Any]) -> str:
+    """The machine of a run and its precision, in a few words."""
+    machine = run.get("machine", {})
+    device, threads = machine.get("device"), machine.get("threads")
+    if device == "cpu":
+        device = f"{machine['processor']}, {threads} thread" + "s" * (threads > 1)
+    return f"{device}, {run.get('precision')}"
 
 
 def accuracies() -> list[dict[str, Any]]:
-    """Rows for ``plots.accuracies``: what was published, and what benchmarks/results/cifar10.json holds beside it.
-
-    Its ``runs`` have at least ``model``, a key of ``mixer.MODELS`` (with ``-21k`` or without), ``accuracy`` over all
-    test images from 0 to 1, and ``num_steps``; of several runs of a model the best is drawn.
-    """
-    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
-    best: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if run["model"] not in best or run["accuracy"] > best[run["model"]]["accuracy"]:
-            best[run["model"]] = run
-    rows = []
-    for name in [*PUBLISHED, *(name for name in best if name not in PUBLISHED)]:
-        label, official, note = PUBLISHED.get(name, (name.replace("_", "/"), None, ""))
-        run = best.get(name)
-        if run is not None:
-            note = f"{run['num_steps']:,} steps" + (f"; {note}" if note else "")
-        rows.append({"label": label, "official": official, "measured": run["accuracy"] if run else None, "note": note})
+    """Rows for ``plots.accuracies``: what was published, and the mean over our seeds beside it, of the longest runs."""
+    kinds, rows = kinds_of_runs(), []
+    for name in [*PUBLISHED, *(name for name in kinds if name not in PUBLISHED)]:
+        official = PUBLISHED.get(name, {})
+        runs = kinds.get(name, [[]])[0]
+        if official:
+            label = f"{official['label']}, {official['upstream']}"
+        else:
+            label = f"{name.replace('_', '/')},\n{runs[0]['upstream'].split(',')[0]}"
+        steps = [f"{runs[0]['num_steps']:,} steps"] if runs else []
+        steps += [f"{len(runs)} seeds: {spread(runs)}"] if len(runs) > 1 else []
+        note = "\n".join(filter(None, [", ".join(steps), official.get("note")]))
+        measured = mean(runs, "accuracy") if runs else None
+        rows.append({"label": label, "official": official.get("accuracy"), "measured": measured, "note": note})
     return rows
 
+
+def table() -> str:
+    """The README's table: every official row, run or not, and the project's own below."""
+    kinds = kinds_of_runs()
+    head = ["upstream", "model", "official", "this repository", "seeds", "steps", "training, each", "machine"]
+    lines = [head, ["---"] * len(head)]
+    for name, official in PUBLISHED.items():
+        published = f"{100 * official['accuracy']:.2f} %" + (f" ({official['note']})" if "note" in official else "")
+        first = [official["upstream"], official["label"], published]
+        for runs in kinds.get(name, []):
+            lines.append([*first, *measured(runs, compare=True)])
+        if name not in kinds:
+            lines.append([*first, "not yet run", "", "", "", ""])
+    for name in kinds:
+        for runs in kinds[name] if name not in PUBLISHED else []:
+            lines.append([runs[0]["upstream"], name.replace("_", "/"), "–", *measured(runs, compare=False)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def measured(runs: list[dict[str, Any]], compare: bool) -> list[str]:
+    """The last five columns, for runs that differ in their seed alone; ``compare`` adds the first 9,728 images."""
+    said = f"{100 * mean(runs, 'accuracy'):.2f} %" + (f" ({spread(runs)})" if len(runs) > 1 else "")
+    said += f" of {runs[0]['test_images']:,} images"
+    if compare:
+        said += f", {100 * mean(runs, 'accuracy_of_first_9728'):.2f} % of the first 9,728"
+    steps = f"{runs[0]['num_steps']:,} of {runs[0]['batch_size']} images (`{runs[0]['recipe']}`)"
+    return [said, str(len(runs)), steps, duration(mean(runs, "seconds")), where(runs[0])]
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def readme_with_table() -> str:
+    """The README as it should be."""
+    return TABLE.sub(lambda found: f"{found[1]}\n{table()}\n{found[3]}", README.read_text(encoding="utf-8"))
+
+
+# ------------------------------------------------------------------------------------------ files
 
 DRAWINGS = {
     "mixer_figure.png": Drawing(plots.architecture, lambda: "Mixer-B_16", lambda: MODELS["Mixer-B_16"]),
@@ -138,8 +213,9 @@ def stored_fingerprint(path: Path) -> str | None:
 
 
 def stale() -> list[str]:
-    """The files that were drawn from other sources than those at hand."""
-    return [name for name, drawing in DRAWINGS.items() if stored_fingerprint(IMG / name) != drawing.fingerprint()]
+    """The files that were made from other sources than those at hand."""
+    pictures = [name for name, drawing in DRAWINGS.items() if stored_fingerprint(IMG / name) != drawing.fingerprint()]
+    return pictures + ["README.md"] * (README.read_text(encoding="utf-8") != readme_with_table())
 
 
 def main() -> None:
@@ -152,6 +228,7 @@ def main() -> None:
     for name in DRAWINGS:
         path = write(name)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+    README.write_text(readme_with_table(), encoding="utf-8")
 
 
 if __name__ == "__main__":
