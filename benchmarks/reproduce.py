@@ -13,7 +13,6 @@ those that are done. A model that cannot be run is reported in one line, the oth
 
 import argparse
 import hashlib
-import json
 import sys
 import time
 import warnings
@@ -27,12 +26,12 @@ from common import RESULTS, ROOT, machine, read, write
 import mixer
 from mixer.checkpoint import OFFICIAL_FILES
 from mixer.data import ImageData, load_data
-from mixer.train import FROM_SCRATCH, RECIPES, Recipe, TrainingError, evaluate, pick_device, pick_precision
+from mixer.recipes import FROM_SCRATCH, PUBLISHED, PUBLISHED_TEST_IMAGES, RECIPES, Recipe
+from mixer.train import TrainingError, evaluate, pick_device, pick_precision
 
-PUBLISHED = json.loads((ROOT / "benchmarks" / "published.json").read_text(encoding="utf-8"))
 OWN = {"Mixer-Nano_4": "Tiny ImageNet-200 at 32 px, this project"}  # come with the package
 FINETUNING = [name for name in RECIPES if name not in FROM_SCRATCH]
-FIRST = PUBLISHED["test_images"]  # all whole batches of 512 in 10,000, to which the official pipeline keeps
+FIRST = PUBLISHED_TEST_IMAGES  # all whole batches of 512 in 10,000, to which the official pipeline keeps
 SAME_RUN = ("model", "recipe", "seed", "precision", "dataset")  # what tells one run from another
 
 
@@ -43,7 +42,7 @@ def checkpoint_path(name: str) -> Path:
 
 def upstream_of(name: str) -> str:
     """What the model was pre-trained on, in words."""
-    return OWN.get(name) or PUBLISHED["models"][name]["upstream"]
+    return OWN.get(name) or str(PUBLISHED[name]["upstream"])
 
 
 def sha256(path: Path) -> str:

@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 from mixer import data as mixer_data
 from mixer import processes
 from mixer.checkpoint import bundled, download, from_npz, read_config
-from mixer.config import get_config
+from mixer.config import MixerConfig, get_config
 from mixer.data import ImageData
 from mixer.model import MlpMixer, create_model
 from mixer.recipes import FROM_SCRATCH, RECIPES, Recipe
@@ -81,6 +81,22 @@ def pick_precision(device: torch.device, precision: str = "auto") -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def pick_accumulation(config: MixerConfig, batch_size: int, device: torch.device, precision: str) -> int:
+    """Into how many parts to split a batch so that training fits into a CUDA device's memory; 1 on other devices.
+
+    An estimate on the safe side: what the backward pass keeps of each image (per block about eight tables of tokens
+    and both hidden layers, twice) may take 0.7 of the memory. If it is too low all the same, ``train`` says what to
+    try.
+    """
+    if device.type != "cuda":
+        return 1
+    tokens, channels = config.num_tokens, config.hidden_dim
+    kept = 8 * tokens * channels + 2 * channels * config.tokens_mlp_dim + 2 * tokens * config.channels_mlp_dim
+    bytes_an_image = 1.25 * config.num_blocks * kept * (4 if precision == "fp32" else 2)
+    fits = 0.7 * torch.cuda.get_device_properties(device).total_memory / bytes_an_image
+    return next((n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size / n <= fits), batch_size)
 
 
 def _cpu_has_bf16() -> bool:

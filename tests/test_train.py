@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -299,6 +300,42 @@ def test_precision_is_what_the_device_does_natively(monkeypatch):
     monkeypatch.setattr(mixer_train, "_cpu_has_bf16", lambda: True)
     assert pick_precision(torch.device("cpu")) == "bf16"
     assert pick_precision(torch.device("cpu"), "fp32") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "precision", "name", "parts"),
+    [
+        (15, "fp16", "Mixer-B_16", 8),  # Colab's T4: 64 images at a time
+        (79, "bf16", "Mixer-B_16", 1),  # an H100
+        (40, "bf16", "Mixer-B_16", 2),
+        (15, "fp16", "Mixer-Nano_4", 1),
+    ],
+)
+def test_batch_is_split_as_the_memory_asks(monkeypatch, gigabytes, precision, name, parts):
+    memory = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    config = mixer.MODELS[name]
+    assert mixer_train.pick_accumulation(config, 512, torch.device("cuda"), precision) == parts
+    assert mixer_train.pick_accumulation(config, 512, torch.device("cpu"), precision) == 1
+
+
+def test_a_batch_is_never_split_further_than_into_images(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=1))
+    assert mixer_train.pick_accumulation(mixer.MODELS["Mixer-B_16"], 6, torch.device("cuda"), "fp16") == 6
+
+
+def test_rates_that_the_model_was_not_built_with(data):
+    with pytest.raises(ValueError, match=r"stochastic_depth: the recipe says 0.5, but the model was built with 0.0"):
+        run(tiny_model(), data, replace(SHORT, stochastic_depth=0.5))
+
+
+def test_fp32_is_tf32_on_a_gpu_and_afterwards_as_before():
+    before = torch.get_float32_matmul_precision()
+    with mixer_train.tf32(torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == "high"
+    with mixer_train.tf32(torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == before
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_bad_precision():

@@ -3,8 +3,8 @@
 usage: python tools/figures.py [--check]
 
 Writes img/mixer_figure.png (the architecture), img/mixer_result.png (accuracy on CIFAR-10, from
-benchmarks/results/cifar10.json and benchmarks/published.json) and, from the same two files, the table between the
-README's markers. The same sources and data give the same bytes with the same matplotlib.
+benchmarks/results/cifar10.json and mixer.recipes.PUBLISHED) and, from the same two, the table between the README's
+markers. The same sources and data give the same bytes with the same matplotlib.
 
 Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments and line breaks,
 the configurations of the models, and the data. With --check nothing is written; the exit status is 1 if the table
@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mixer import MODELS, plots
+from mixer.recipes import PUBLISHED
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
@@ -35,7 +36,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
 README = ROOT / "README.md"
 TABLE = re.compile(r"(<!-- results table -->)(.*?)(<!-- /results table -->)", re.DOTALL)
 # Test accuracy on CIFAR-10 after fine-tuning the official checkpoints.
-PUBLISHED = json.loads((ROOT / "benchmarks" / "published.json").read_text(encoding="utf-8"))["models"]
 DPI = 200  # twice the README's 900 pixels, for fine screens
 
 
