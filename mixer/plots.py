@@ -1231,16 +1231,22 @@ def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
 # ------------------------------------------------------------------------ notebook 5: fine-tuning
 
 
-def few_labels(counts: Sequence[int], accuracy: Mapping[str, Sequence[float]], chance: float) -> Figure:
+def few_labels(counts: Sequence[int], accuracy: Mapping[str, ArrayLike], chance: float) -> Figure:
     """Accuracy against the number of labelled training images, a line for each start.
 
     Args:
         counts: numbers of images, on a logarithmic axis.
-        accuracy: name of a start -> its accuracy with each number of images.
+        accuracy: name of a start -> its accuracy with each number of images, (N,); or of several seeds, (seeds, N),
+            drawn as their mean with a band from the lowest to the highest.
         chance: the share that guessing gets right.
     """
-    fig = curves(counts, accuracy, xlabel="labelled images", ylabel="test accuracy", percent=True)
+    seeds = {name: np.atleast_2d(values) for name, values in accuracy.items()}  # (seeds, N)
+    means = {name: values.mean(axis=0) for name, values in seeds.items()}
+    fig = curves(counts, means, xlabel="labelled images", ylabel="test accuracy", percent=True)
     ax = fig.axes[0]
+    for number, values in enumerate(seeds.values()):
+        if len(values) > 1:
+            ax.fill_between(counts, values.min(axis=0), values.max(axis=0), color=f"C{number}", alpha=0.25, linewidth=0)
     ax.set_xscale("log")
     ax.set_xticks(list(counts), [f"{count:,}" for count in counts])
     ax.minorticks_off()

@@ -138,8 +138,8 @@ RECIPES: dict[str, Recipe] = {
 }
 FROM_SCRATCH = ("nano-upstream-cpu", "nano-scratch-cpu", "nano-upstream-gpu", "nano-scratch-gpu")
 
-# Test accuracy on CIFAR-10 after fine-tuning by the official recipe: google-research/vision_transformer, README, as first
-# published in 2021. It is over PUBLISHED_TEST_IMAGES of the 10,000; the pipeline drops the last partial batch.
+# Test accuracy on CIFAR-10 after fine-tuning by the official recipe, as first published in 2021 in the README of
+# google-research/vision_transformer. It is over PUBLISHED_TEST_IMAGES of the 10,000: the last partial batch is dropped.
 PUBLISHED: dict[str, dict[str, str | float]] = {
     "Mixer-B_16": {"label": "Mixer-B/16", "upstream": "ImageNet", "accuracy": 0.9672},
     "Mixer-L_16": {"label": "Mixer-L/16", "upstream": "ImageNet", "accuracy": 0.9659},
