@@ -29,7 +29,8 @@ MARKER = ".buildinfo"  # Sphinx leaves it in every site that it builds
 
 STYLE = """\
 /* What is too wide scrolls in its own box, so that a phone never scrolls the page sideways. */
-article img { height: auto; max-width: 100%; }
+article img { height: auto; margin-bottom: 0.5rem; max-width: 100%; }
+#search-results { overflow-wrap: anywhere; }
 article mjx-container[display="true"] { overflow-x: auto; overflow-y: hidden; }
 article details { border-left: 3px solid var(--pst-color-border); margin: 1rem 0; padding-left: 1rem; }
 article details > summary { cursor: pointer; font-weight: 600; }
@@ -51,14 +52,17 @@ article pre { font-size: 0.8125rem; padding: 0.8rem; }
 
 
 def links_for_the_site(text: str, folder: str = "") -> str:
-    """Markdown of a file in ``folder``, with links to what is no page of the site led to the repository."""
+    """Markdown of a file in ``folder``, with links to what is not on the site led to the repository."""
 
     def replacement(match: re.Match) -> str:
-        target = ROOT / folder / match[1]
-        if target.resolve() in NOTEBOOKS or not target.exists():
+        target = (ROOT / folder / match[1]).resolve()
+        if target == ROOT / "README.md":
+            return match[0].replace("README.md", "index.md")
+        on_the_site = target in NOTEBOOKS or ROOT / "img" in target.parents
+        if on_the_site or not target.is_relative_to(ROOT) or not target.exists():
             return match[0]
         kind = "tree" if target.is_dir() else "blob"
-        return f"]({ADDRESS}/{kind}/main/{target.resolve().relative_to(ROOT).as_posix()}"
+        return f"]({ADDRESS}/{kind}/main/{target.relative_to(ROOT).as_posix()}"
 
     return re.sub(r"\]\(([^)\s#:]+)", replacement, text)
 
@@ -113,8 +117,10 @@ def settings() -> dict:
         "language": "en",
         "extensions": ["myst_nb"],
         "nb_execution_mode": "off",
+        "nb_merge_streams": True,  # else every line of a training log is a box of its own
         "myst_enable_extensions": ["dollarmath", "amsmath", "html_image"],
         "myst_heading_anchors": 3,
+        "highlight_language": "text",  # of a block that names none; cells are Python all the same
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {
             "repository_url": ADDRESS,
