@@ -213,7 +213,7 @@ def test_table_of_results(results: Stored) -> None:
 def test_the_readme_has_the_table_of_results(results: Stored) -> None:
     results(SOME_RUNS)
     assert "README.md" in figures.stale()
-    assert figures.table() in figures.readme_with_table()
+    assert figures.table() in figures.readme_with_tables()
 
 
 def test_the_table_of_results_is_not_stale() -> None:

@@ -30,6 +30,24 @@ def cpu_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def curve(history: dict[str, list[float]], windows: int = 100) -> dict[str, list[float]]:
+    """What a plot of the run needs: the test accuracies, and the training loss as means over windows of steps."""
+    size = -(-len(history["loss"]) // windows)
+    starts = range(0, len(history["loss"]), size)
+    parts = [history["loss"][start : start + size] for start in starts]
+    return {
+        "step": history["eval_steps"],
+        "test_accuracy": [round(accuracy, 4) for accuracy in history["test_accuracy"]],
+        "loss_step": [start + len(part) for start, part in zip(starts, parts, strict=True)],
+        "loss": [round(sum(part) / len(part), 4) for part in parts],
+    }
+
+
 def accuracies(model: mixer.MlpMixer, data: mixer_data.ImageData) -> dict[str, float | int]:
     """Scores on the whole test set, on its first images, and with each image averaged with its mirror image."""
     plain = evaluate(model, data.x_test, data.y_test)
@@ -72,9 +90,8 @@ def main() -> None:
         **accuracies(mixer.from_npz(target), data),
         "hours": round(history["seconds"] / 3600, 2),
         "images_per_second": round(history["images_per_second"]),
-        "machine": args.machine
-        or f"{cpu_name()}, {torch.get_num_threads()} thread(s), torch {torch.__version__.split('+')[0]}",
-        "curve": {"step": history["eval_steps"], "test_accuracy": [round(a, 4) for a in history["test_accuracy"]]},
+        "machine": args.machine or f"{cpu_name()}, {threads()}, torch {torch.__version__.split('+')[0]}",
+        "curve": curve(history),
     }
     target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, accuracy {record['accuracy']:.4f}")

@@ -1,13 +1,13 @@
-"""Draw the README's figures and write its table of results.
+"""Draw the README's figures and write its tables.
 
 usage: python tools/figures.py [--check]
 
 Writes img/mixer_figure.png (the architecture), img/mixer_result.png (accuracy on CIFAR-10, from
-benchmarks/results/cifar10.json and mixer.recipes.PUBLISHED) and, from the same two, the table between the README's
-markers. The same sources and data give the same bytes with the same matplotlib.
+benchmarks/results/cifar10.json and mixer.recipes.PUBLISHED) and the tables between the README's
+markers, from benchmarks/results/. The same sources and data give the same bytes with the same matplotlib.
 
 Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments and line breaks,
-the configurations of the models, and the data. With --check nothing is written; the exit status is 1 if the table
+the configurations of the models, and the data. With --check nothing is written; the exit status is 1 if a table
 differs, or if a picture's fingerprint is not that of the sources as they are now, which does not depend on the version
 of matplotlib.
 """
@@ -34,8 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
 RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
 README = ROOT / "README.md"
-TABLE = re.compile(r"(<!-- results table -->)(.*?)(<!-- /results table -->)", re.DOTALL)
-# Test accuracy on CIFAR-10 after fine-tuning the official checkpoints.
+TABLE = re.compile(r"(<!-- (\w+) table -->)(.*?)(<!-- /\2 table -->)", re.DOTALL)
 DPI = 200  # twice the README's 900 pixels, for fine screens
 
 
@@ -156,7 +155,7 @@ def table() -> str:
     for name in kinds:
         for runs in kinds[name] if name not in PUBLISHED else []:
             lines.append([runs[0]["upstream"], name.replace("_", "/"), "–", *measured(runs, compare=False)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(lines)
 
 
 def measured(runs: list[dict[str, Any]], compare: bool) -> list[str]:
@@ -175,9 +174,57 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def readme_with_table() -> str:
+def transfer_table() -> str:
+    """What pre-training is worth, from benchmarks/results/transfer.json: a line for each number of labels."""
+    runs = stored("transfer.json").get("runs", [])
+    starts = ("pre-trained", "from scratch")
+    lines = [["labelled images", *starts], ["---"] * 3]
+    for labels in sorted({run["labels"] for run in runs}):
+        cells = []
+        for start in starts:
+            chosen = [run for run in runs if run["labels"] == labels and run["start"] == start]
+            cells.append(f"{100 * mean(chosen, 'accuracy'):.1f} % ({spread(chosen)}), {len(chosen)} seeds")
+        lines.append([f"{labels:,}", *cells])
+    return markdown(lines)
+
+
+def speed_table() -> str:
+    """Ratios of training speed, from the results of small_model_speed.py and train_throughput.py on each device."""
+    lines = [["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"], ["---"] * 5]
+    for stem, ratios in (
+        ("small_model_speed", {"times_the_obvious_loop": "the obvious loop"}),
+        ("train_throughput", {"times_timm": "timm's model in our loop", "times_a_port_s_loop": "a port's loop, fp32"}),
+    ):
+        for device in ("cpu", "cuda"):
+            found = stored(f"{stem}-{device}.json")
+            for key, base in ratios.items():
+                lines += [speed_row(found, key, base, side) for side in found.get(key, {}) if side != base]
+    return markdown(lines)
+
+
+def speed_row(found: dict[str, Any], key: str, base: str, side: str) -> list[str]:
+    what = found["what"].split(";")[0].removeprefix("images/s training ")
+    machine = found["machine"]
+    chip = f"{machine['processor']}, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
+    ratio, speed = found[key][side], found["images_per_second"][side]["median"]
+    times = f"**{ratio['median']}** × {base}"
+    return [f"{what}; {chip}", side, f"{speed:.0f}", times, f"{ratio['low']} to {ratio['high']}"]
+
+
+def stored(name: str) -> dict[str, Any]:
+    """A file of benchmarks/results; nothing if it has not been made."""
+    path = RESULTS.with_name(name)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def markdown(lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def readme_with_tables() -> str:
     """The README as it should be."""
-    return TABLE.sub(lambda found: f"{found[1]}\n{table()}\n{found[3]}", README.read_text(encoding="utf-8"))
+    tables = {"results": table, "transfer": transfer_table, "speed": speed_table}
+    return TABLE.sub(lambda found: f"{found[1]}\n{tables[found[2]]()}\n{found[4]}", README.read_text(encoding="utf-8"))
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -215,7 +262,7 @@ def stored_fingerprint(path: Path) -> str | None:
 def stale() -> list[str]:
     """The files that were made from other sources than those at hand."""
     pictures = [name for name, drawing in DRAWINGS.items() if stored_fingerprint(IMG / name) != drawing.fingerprint()]
-    return pictures + ["README.md"] * (README.read_text(encoding="utf-8") != readme_with_table())
+    return pictures + ["README.md"] * (README.read_text(encoding="utf-8") != readme_with_tables())
 
 
 def main() -> None:
@@ -228,7 +275,7 @@ def main() -> None:
     for name in DRAWINGS:
         path = write(name)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
-    README.write_text(readme_with_table(), encoding="utf-8")
+    README.write_text(readme_with_tables(), encoding="utf-8")
 
 
 if __name__ == "__main__":

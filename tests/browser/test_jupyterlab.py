@@ -1,8 +1,10 @@
 """Every notebook in a real JupyterLab: a headless Chromium opens it, chooses Run All and uses its explorers.
 
-Runs with ``MIXER_BROWSER=1``, where there is a Chromium. Pictures of what it saw are kept in ``test-results/``.
+Runs with ``MIXER_BROWSER=1``, where there is a Chromium. Pictures of what it saw are kept in ``test-results/``, with
+response_times.json: how long each explorer's picture took to follow. Times are noted, not tested.
 """
 
+import json
 import os
 import re
 import secrets
@@ -37,6 +39,14 @@ PIXELS = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return bytes.length + ':' + bytes.reduce((sum, byte) => (sum * 31 + byte) % 1000000007, 7);
 }"""
+
+# When the reader's key or mouse asked for something, and when the new picture was there: on the browser's one clock.
+WATCH = """explorer => {
+    for (const kind of ['keydown', 'mousedown'])
+        explorer.addEventListener(kind, event => { window.asked = event.timeStamp; window.shown = null }, true);
+    explorer.querySelector('img.widget-image').addEventListener('load', () => { window.shown ??= performance.now() });
+}"""
+WAITED = "() => window.shown && Math.round(window.shown - window.asked)"
 
 
 def find_browser():
@@ -211,14 +221,24 @@ def test_runs_in_jupyterlab(path, page, server):
         assert box and box["width"] > 60 and box["height"] > 20, f"picture {number + 1}: {box}"
     found = explorers(page)
     assert found.count() == alive
-    for number in range(alive):
-        use(page, found.nth(number))
+    times = {f"explorer {number + 1}": use(page, found.nth(number)) for number in range(alive)}
     keep_picture(page, path.stem)
+    keep_times(path.stem, times)
     assert not page.evaluate(ERRORS)
 
 
+def keep_times(stem, times):
+    """Add a notebook's response times to the file that holds them all."""
+    file = RESULTS / "response_times.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(kept | {stem: times}, indent=1), encoding="utf-8")
+
+
 def use(page, explorer):
-    """Work each control of an explorer; picture or sentence has to follow, and somewhere the picture does."""
+    """Work each control of an explorer; picture or sentence has to follow, and somewhere the picture does.
+
+    Returns name of a control -> milliseconds from the key or click to the new picture, where one came.
+    """
     explorer.scroll_into_view_if_needed()
     picture = explorer.locator("img.widget-image")
     picture.wait_for(state="visible", timeout=30_000)
@@ -229,7 +249,8 @@ def use(page, explorer):
     def state():
         return picture.evaluate(PIXELS), sentence.inner_text()
 
-    states = [state()]
+    states, times = [state()], {}
+    explorer.evaluate(WATCH)
 
     def follows(what):
         end = time.monotonic() + 30
@@ -237,6 +258,8 @@ def use(page, explorer):
             assert time.monotonic() < end, f"{what}: neither picture nor sentence followed"
             page.wait_for_timeout(50)
         page.wait_for_timeout(200)  # the sentence comes a moment after the picture
+        if (waited := page.evaluate(WAITED)) is not None:
+            times[" ".join(what.split())] = waited
         states.append(state())
 
     for handle in explorer.locator(".noUi-handle").all():
@@ -262,3 +285,4 @@ def use(page, explorer):
         assert re.search(r"your change 0\b", states[-1][1]), states[-1][1]
     assert len(states) > 1, "nothing to change was found"
     assert len({picture for picture, _ in states}) > 1, "the picture never changed"
+    return times
