@@ -500,11 +500,17 @@ def twin_share(pairs: Pairs, limit: float = 0.7) -> float:
 
 
 def shuffle_units(grids: Tensor, seed: int = 0) -> Tensor:
-    """A control: the weights of each unit change places at random, each unit's in its own way."""
+    """A control: the places of each unit's weights change at random, each unit's in its own way.
+
+    Args:
+        grids: (N, h, w), or (N, 3, h, w), whose colours stay together.
+    """
     generator = torch.Generator().manual_seed(seed)
-    flat = grids.detach().cpu().flatten(1)
-    order = torch.rand(flat.shape, generator=generator).argsort(1)
-    return flat.gather(1, order).view(grids.shape)
+    flat = grids.detach().cpu().flatten(-2)  # (N, h * w) or (N, 3, h * w)
+    order = torch.rand(len(flat), flat.shape[-1], generator=generator).argsort(1)
+    if flat.dim() == 3:
+        order = order[:, None].expand_as(flat)
+    return flat.gather(-1, order).view(grids.shape)
 
 
 def randomise_phases(grids: Tensor, seed: int = 0) -> Tensor:
@@ -773,7 +779,8 @@ class UpdateNorms:
 
     stream: Tensor  # the table of tokens before the block
     token_mixing: Tensor  # what token mixing adds to it
-    channel_mixing: Tensor  # what channel mixing adds after that
+    between: Tensor  # the table after that
+    channel_mixing: Tensor  # what channel mixing adds to it
 
 
 @torch.no_grad()
@@ -785,16 +792,15 @@ def update_norms(model: MlpMixer, images: Tensor) -> UpdateNorms:
         images: (B, 3, H, W) in [-1, 1]; the squares are averaged over images, tokens and channels.
     """
     x = model.embed(images)
-    sizes: dict[str, list[Tensor]] = {"stream": [], "token_mixing": [], "channel_mixing": []}
+    sizes: list[list[Tensor]] = []
     for block in model.blocks:
         assert isinstance(block, MixerBlock)
-        for name, change in (("token_mixing", block.mix_tokens), ("channel_mixing", block.mix_channels)):
-            if name == "token_mixing":
-                sizes["stream"].append(_rms(x))
-            update = change(x)
-            sizes[name].append(_rms(update))
-            x = x + update
-    return UpdateNorms(**{name: torch.stack(values) for name, values in sizes.items()})
+        mixed = block.mix_tokens(x)
+        between = x + mixed
+        changed = block.mix_channels(between)
+        sizes.append([_rms(table) for table in (x, mixed, between, changed)])
+        x = between + changed
+    return UpdateNorms(*torch.tensor(sizes).T)
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -1127,7 +1127,7 @@ def confusion(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, class
     ax = fig.subplots()
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(count, count):
-        if shares[row, column] >= 0.005:
+        if shares[row, column] > 0.005:
             color = "white" if shares[row, column] > 0.5 else "black"
             ax.text(column, row, f"{shares[row, column] * 100:.0f}", ha="center", va="center", color=color, fontsize=9)
         if row == column:
@@ -1426,29 +1426,34 @@ def heat_row(
 
 
 def update_sizes(
-    token_mixing: ArrayLike | Tensor, channel_mixing: ArrayLike | Tensor, stream: ArrayLike | Tensor
+    token_mixing: ArrayLike | Tensor,
+    channel_mixing: ArrayLike | Tensor,
+    stream: ArrayLike | Tensor,
+    between: ArrayLike | Tensor,
 ) -> Figure:
     """How large the updates of each block are: beside the stream that they are added to, and as a share of it.
 
     Args:
         token_mixing: (num_blocks,) root mean square of what token mixing adds.
         channel_mixing: (num_blocks,) of what channel mixing adds.
-        stream: (num_blocks,) of the table before each block.
+        stream: (num_blocks,) of the table before each block, to which token mixing adds.
+        between: (num_blocks,) of the table after token mixing, to which channel mixing adds.
     """
-    tokens, channels, table = to_numpy(token_mixing), to_numpy(channel_mixing), to_numpy(stream)
+    tokens, channels, table, middle = map(to_numpy, (token_mixing, channel_mixing, stream, between))
     places = np.arange(1, len(table) + 1)
     fig = new_figure(WIDTH, 3.0)
     left, right = fig.subplots(1, 2)
     left.plot(places, table, "s-", color="black", markersize=4, label="stream before the block")
-    for ax, scale in ((left, 1.0), (right, table)):
-        ax.plot(places, tokens / scale, "o-", color=COLORS["blue"], markersize=5, label="token mixing adds")
-        ax.plot(places, channels / scale, "^--", color=COLORS["red"], markersize=5, label="channel mixing adds")
+    for ax, tokens_over, channels_over in ((left, 1.0, 1.0), (right, table, middle)):
+        ax.plot(places, tokens / tokens_over, "o-", color=COLORS["blue"], markersize=5, label="token mixing adds")
+        style = {"color": COLORS["red"], "markersize": 5, "label": "channel mixing adds"}
+        ax.plot(places, channels / channels_over, "^--", **style)
         ax.set_xlabel("block")
         ax.set_xticks(places)
         ax.grid(axis="y")
     left.set_ylim(bottom=0)
     left.set_title("size (root mean square)")
-    right.set_title("share of the stream")
+    right.set_title("share of what it is added to")
     right.set_yscale("log")
     right.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
     right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))

@@ -295,7 +295,7 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
 def unit_explorer(
     model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | None = None, start: MlpMixer | None = None
 ) -> Explorer:
-    """The token-mixing units of a block, one at a time: its weights, its twin, what excites it.
+    """The token-mixing units of a block, one at a time: its weights, its most opposite partner, what excites it.
 
     Args:
         model: any Mixer.
@@ -327,7 +327,7 @@ def unit_explorer(
     orders = {
         "frequency": [analysis.sort_pairs(*both) for both in zip(units, pairs, strict=True)],
         "localisation (most local first)": [fact.spread.argsort() for fact in facts],
-        "twin (most opposite first)": [_closest_first(pair, len(units[0])) for pair in pairs],
+        "partner (most opposite first)": [_closest_first(pair, len(units[0])) for pair in pairs],
     }
     changed = None
     if later is not None:
@@ -347,7 +347,7 @@ def unit_explorer(
         unit, grids = chosen(block, sort, place), units[block - 1]
         shown = {f"unit {unit}": grids[unit]}
         if found := twin(block, unit):
-            shown[f"its twin, unit {found[0]}"] = grids[found[0]]
+            shown[f"its partner, unit {found[0]}"] = grids[found[0]]
         if later is not None:
             shown["after fine-tuning"] = later[block - 1][unit]
         return plots.unit_card(
@@ -368,7 +368,7 @@ def unit_explorer(
             f"at {fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
         )
         if found := twin(block, unit):
-            text += f", similarity to its twin {_signed(found[1])}"
+            text += f", similarity to its partner {_signed(found[1])}"
         if changed is not None:
             text += f", to itself after fine-tuning {_signed(float(changed[block - 1][unit]), 3)}"
         return text + "."

@@ -38,7 +38,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         {"a": -(MAPS.flatten() ** 2), "b": -MAPS.flatten()}, -0.7
     ),
     "heat_row": lambda: plots.heat_row(MAPS[:4], list("abcd"), mark=(1, 2), label="size"),
-    "update_sizes": lambda: plots.update_sizes([1, 2, 3], [3, 2, 1], [1, 5, 9]),
+    "update_sizes": lambda: plots.update_sizes([1, 2, 3], [3, 2, 1], [1, 5, 9], [2, 6, 10]),
     "unit_card": lambda: plots.unit_card(
         units(), 5, {"a": units()[5], "b": units()[4]}, photo(), [photo(8)] * 6, overview_title="o", images_title="i"
     ),
