@@ -299,3 +299,36 @@ if __name__ == "__main__":
         Image.fromarray(small(picture(draw()), 400).round().astype(np.uint8)).save(
             BASELINE / f"{name}.png", optimize=True
         )
+
+
+def test_other_tables_come_from_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    assert len(figures.transfer_table().splitlines()) == len(figures.speed_table().splitlines()) == 2  # heads alone
+    runs = [
+        {"labels": 500, "start": start, "accuracy": accuracy}
+        for start, accuracies in (("pre-trained", (0.5, 0.6)), ("from scratch", (0.2, 0.3)))
+        for accuracy in accuracies
+    ]
+    (tmp_path / "transfer.json").write_text(json.dumps({"runs": runs}))
+    assert figures.transfer_table().splitlines()[-1] == (
+        "| 500 | 55.0 % (50.00 to 60.00 %), 2 seeds | 25.0 % (20.00 to 30.00 %), 2 seeds |"
+    )
+    speeds = {
+        "what": "images/s training Some-Model at 32 px; sides take turns",
+        "machine": {"device": "cpu", "processor": "Some processor", "threads": 2},
+        "images_per_second": {"ours": {"median": 300.4}, "the obvious loop": {"median": 100.0}},
+        "times_the_obvious_loop": {
+            "the obvious loop": {"median": 1.0, "low": 1.0, "high": 1.0},
+            "ours": {"median": 3.0, "low": 2.5, "high": 3.5},
+        },
+    }
+    (tmp_path / "small_model_speed-cpu.json").write_text(json.dumps(speeds))
+    assert figures.speed_table().splitlines()[2:] == [
+        "| Some-Model at 32 px; Some processor, 2 threads | ours | 300 | **3.0** × the obvious loop | 2.5 to 3.5 |"
+    ]
+
+
+def test_table_of_checkpoints_has_a_line_for_each() -> None:
+    lines = figures.weights_table().splitlines()[2:]
+    names = {path.stem for path in (ROOT / "mixer" / "weights").glob("Mixer-*.npz")}
+    assert {line.split("`")[1] for line in lines} == names

@@ -27,7 +27,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixer import MODELS, plots
+from mixer import MODELS, bundled, plots
 from mixer.recipes import PUBLISHED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,6 +188,20 @@ def transfer_table() -> str:
     return markdown(lines)
 
 
+def weights_table() -> str:
+    """The checkpoints that come with the package, from the records beside them."""
+    head = ["checkpoint", "trained on", "recipe", "test accuracy", "averaged with the mirror image", "epochs", "time"]
+    lines = [head, ["---"] * len(head)]
+    for path in sorted(bundled("Mixer-Nano_4").parent.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        recipe = re.search(r"--recipe (\S+)", record["command"])
+        accuracies = [f"{100 * record[key]:.1f} %" for key in ("accuracy", "accuracy_mirror_averaged")]
+        made = [f"`{path.stem}`", record["dataset"], f"`{recipe[1]}`" if recipe else ""]
+        machine = record["machine"].split(", torch")[0]
+        lines.append([*made, *accuracies, f"{record['epochs']:g}", f"{duration(3600 * record['hours'])}, {machine}"])
+    return markdown(lines)
+
+
 def speed_table() -> str:
     """Ratios of training speed, from the results of small_model_speed.py and train_throughput.py on each device."""
     lines = [["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"], ["---"] * 5]
@@ -223,7 +237,7 @@ def markdown(lines: list[list[str]]) -> str:
 
 def readme_with_tables() -> str:
     """The README as it should be."""
-    tables = {"results": table, "transfer": transfer_table, "speed": speed_table}
+    tables = {"results": table, "transfer": transfer_table, "weights": weights_table, "speed": speed_table}
     return TABLE.sub(lambda found: f"{found[1]}\n{tables[found[2]]()}\n{found[4]}", README.read_text(encoding="utf-8"))
 
 
