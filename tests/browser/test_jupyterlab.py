@@ -222,9 +222,35 @@ def test_runs_in_jupyterlab(path, page, server):
     found = explorers(page)
     assert found.count() == alive
     times = {f"explorer {number + 1}": use(page, found.nth(number)) for number in range(alive)}
+    solve_exercises(page, path)
     keep_picture(page, path.stem)
     keep_times(path.stem, times)
     assert not page.evaluate(ERRORS)
+
+
+def solve_exercises(page, path):
+    """Do each exercise as a reader does: unfold the solution, type it into the cell, run it; the check says "right"."""
+    notebook = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", []):
+            if not tag.startswith("exercise-"):
+                continue
+            number = tag.removeprefix("exercise-")
+            pattern = rf"<summary>Solution {re.escape(number)}.*?</summary>\s*```python\n(.*?)```"
+            solution = re.search(pattern, text, re.DOTALL)[1]
+            folded = page.locator("details", has=page.locator("summary", has_text=f"Solution {number}"))
+            assert not folded.locator("pre").is_visible()
+            folded.locator("summary").click()
+            folded.locator("pre").wait_for(state="visible", timeout=10_000)
+            shown = page.locator(".jp-CodeCell", has_text=f'check("{number}"')
+            assert "not yet. Hint:" in shown.locator(".jp-OutputArea").inner_text()
+            shown.locator(".cm-content").click()
+            page.keyboard.press("ControlOrMeta+a")
+            page.keyboard.insert_text(f"{solution}\n{cell.source.rstrip().splitlines()[-1]}")
+            page.keyboard.press("Shift+Enter")
+            right = shown.locator(".jp-OutputArea", has_text=f"Exercise {number}: right.")
+            right.wait_for(state="visible", timeout=60_000)
 
 
 def keep_times(stem, times):
