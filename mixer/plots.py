@@ -45,6 +45,14 @@ COLORS = {
     "grey": "#808080",
 }
 CYCLE = [COLORS[name] for name in ("blue", "red", "green", "orange", "purple", "sky", "black")]
+PART_COLORS = {  # the parts of a Mixer, the same in every figure
+    "stem": COLORS["green"],
+    "embedding": COLORS["green"],  # as notebook 1 calls the stem
+    "token_mixing": COLORS["blue"],
+    "channel_mixing": COLORS["red"],
+    "norms": COLORS["black"],
+    "head": COLORS["purple"],
+}
 DIVERGING = "RdBu_r"  # ColorBrewer's red-blue, safe for colour-blind readers: blue < 0, white = 0, red > 0
 SEQUENTIAL = "viridis"
 DPI = 100
@@ -421,7 +429,7 @@ def filter_responses(
 
     Args:
         image: the photo, what ``to_rgb`` takes.
-        filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero.
+        filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero, with lines between its pixels.
         responses: (N, rows, columns), one number for each patch.
         names: one for each filter.
     """
@@ -436,9 +444,12 @@ def filter_responses(
     for column, name in enumerate(names, start=1):
         kernel, answer = kernels[column - 1], answers[column - 1]
         bare(axes[0, column], name, frame=True).imshow(kernel / (np.abs(kernel).max() or 1.0) * 0.5 + 0.5)
+        for lines in (axes[0, column].axvline, axes[0, column].axhline):  # so that a white filter is no empty panel
+            for pixel in range(1, len(kernel)):
+                lines(pixel - 0.5, color="#999999", linewidth=0.5)
         low, high = signed_limits(answer)
         bare(axes[1, column], frame=True).imshow(answer, cmap=DIVERGING, vmin=low, vmax=high)
-        axes[1, column].set_xlabel("its channel")
+        axes[1, column].set_xlabel("answer,\none square a patch", fontsize=9)
     return fig
 
 
@@ -458,15 +469,15 @@ def cost_curves(patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]]
 
     Args:
         patch_sizes: pixels.
-        costs: name of a part -> its cost at each patch size.
+        costs: name of a part -> its cost at each patch size; a name of ``PART_COLORS`` gets that colour.
         ylabel: the unit.
     """
     fig = new_figure(7.0, 3.8)
     ax = fig.subplots()
     for number, (name, values) in enumerate(costs.items()):
-        ax.plot(
-            patch_sizes, values, marker="os^Dv"[number % 5], linestyle=("-", "--", "-.", ":")[number % 4], label=name
-        )
+        color = PART_COLORS.get(name.replace(" ", "_"), CYCLE[number % len(CYCLE)])
+        style = ("-", "--", "-.", ":")[number % 4]
+        ax.plot(patch_sizes, values, style, marker="os^Dv"[number % 5], color=color, label=name)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(patch_sizes, [str(size) for size in patch_sizes])
@@ -512,7 +523,7 @@ def patch_sizes(image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, 
 
 # -------------------------------------------------------------------- README: the architecture, drawn
 
-_TOKEN, _CHANNEL = COLORS["blue"], COLORS["red"]  # what belongs to token mixing, and to channel mixing
+_TOKEN, _CHANNEL = PART_COLORS["token_mixing"], PART_COLORS["channel_mixing"]
 _INK, _SOFT, _BOX = "#222222", "#767676", "#F1F1F1"
 _SIDE, _COLUMNS, _CELL = 3, 8, 13.0  # the drawing's own 3 × 3 patches and 8 channels; pixels of a table's cell
 
@@ -540,7 +551,7 @@ def architecture(name: str) -> Figure:
     _draw_channel_mixing(ax, config)
     height, width = config.image_hw
     numbers = f"numbers of {name.replace('_', '/')} at {height} × {width} pixels"
-    letters = f"S tokens, C channels, P pixels a side of a patch; {numbers}"
+    letters = f"S tokens, C channels, P pixels a side of a patch; 9 patches and 8 channels drawn; {numbers}"
     _draw_words(ax, 450, 741, letters, size=9, color=_SOFT)
     ax.set(xlim=(0, 900), ylim=(760, 0), aspect="equal")  # y downwards, a unit is a pixel of the README
     return fig
@@ -549,7 +560,7 @@ def architecture(name: str) -> Figure:
 def _draw_model(ax: Axes, config: MixerConfig) -> None:
     patch, tokens, channels = config.patch_size, config.num_tokens, config.hidden_dim
     (height, width), pixels = config.image_hw, patch * patch * config.in_channels
-    y, under = 120.0, 193.0
+    y, under = 120.0, 199.0
     side, gap, left, top = 36.0, 3.0, 24.0, 63.0
     for index, piece in enumerate(_landscape()):
         at_x, at_y = left + index % _SIDE * (side + gap), top + index // _SIDE * (side + gap)
@@ -567,7 +578,7 @@ def _draw_model(ax: Axes, config: MixerConfig) -> None:
     _draw_table(ax, 341, y, column=2, row=6)
     _draw_words(ax, 393, 40, "token table", weight="bold")
     _draw_words(ax, 393, under, f"S × C\n{tokens} × {channels}")
-    _draw_words(ax, 449, y - 26, "one channel", color=_TOKEN, ha="left", size=8.5)
+    _draw_words(ax, 449, y - 31, "one channel", color=_TOKEN, ha="left", size=8.5)
     _draw_words(ax, 449, y + 27, "one token", color=_CHANNEL, ha="left", size=8.5)
     _draw_arrow(ax, 449, 527, y, "S × C")
     for offset in (8, 4, 0):
@@ -590,7 +601,7 @@ def _draw_token_mixing(ax: Axes, config: MixerConfig) -> None:
     tokens, channels = config.num_tokens, config.hidden_dim
     y, under = 378.0, 454.0
     _draw_words(ax, 32, 272, "1  Token mixing", color=_TOKEN, size=12, weight="bold", ha="left")
-    _draw_words(ax, 186, 272, "looks at one channel of all tokens at a time", color=_TOKEN, size=10, ha="left")
+    _draw_words(ax, 200, 272, "looks at one channel of all tokens at a time", color=_TOKEN, size=10, ha="left")
     _draw_pieces_beside(ax, 34, y)
     _draw_table(ax, 51, y, column=2)
     _draw_words(ax, 103, under, f"S × C = {tokens} × {channels}")
@@ -611,14 +622,14 @@ def _draw_token_mixing(ax: Axes, config: MixerConfig) -> None:
     _draw_arrow(ax, 721, 771, y, "S × C")
     _draw_skip(ax, 166, 783, y, 291)
     ax.plot([793, 866, 866, 24, 24], [y, y, 488, 488, 608], color=_INK, linewidth=1.3, solid_joinstyle="round")
-    _draw_words(ax, 829, y - 9, "S × C", size=8.5)
+    _draw_words(ax, 829, y - 13, "S × C", size=8.2)
 
 
 def _draw_channel_mixing(ax: Axes, config: MixerConfig) -> None:
     tokens, channels = config.num_tokens, config.hidden_dim
     y, under = 608.0, 684.0
     _draw_words(ax, 40, 510, "2  Channel mixing", color=_CHANNEL, size=12, weight="bold", ha="left")
-    _draw_words(ax, 224, 510, "looks at all channels of one token at a time", color=_CHANNEL, size=10, ha="left")
+    _draw_words(ax, 230, 510, "looks at all channels of one token at a time", color=_CHANNEL, size=10, ha="left")
     _draw_arrow(ax, 24, 34, y)
     _draw_pieces_beside(ax, 38, y)
     _draw_table(ax, 55, y, row=6)
@@ -739,8 +750,9 @@ def _draw_box(ax: Axes, x: float, y: float, width: float, text: str, rotation: f
 def _draw_arrow(ax: Axes, x: float, to_x: float, y: float, above: str = "", below: str = "") -> None:
     style = {"arrowstyle": "-|>,head_width=0.28,head_length=0.5", "color": _INK, "linewidth": 1.3}
     ax.annotate("", (to_x, y), (x, y), arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=4)
-    _draw_words(ax, (x + to_x) / 2 - 2, y - 9, above, size=8.2)
-    _draw_words(ax, (x + to_x) / 2 - 2, y + 9, below, size=8.2)
+    middle = (x + to_x) / 2 - 2
+    _draw_words(ax, middle, y - 13, above, size=8.2)  # clear of the arrow's head
+    _draw_words(ax, middle, y + 13, below, size=8.2)
 
 
 def _draw_skip(ax: Axes, x: float, plus_x: float, y: float, top: float) -> None:
@@ -875,6 +887,8 @@ def tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, each: bo
     tallest = max(values.shape[0] for values in arrays.values())
     unit = min(0.5, (WIDTH - 0.7 * len(widths)) / sum(widths))
     fig = new_figure(unit * sum(widths) + 0.8 * len(widths), unit * tallest + 0.9)
+    if len(arrays) > 1:  # room between a table and the next one's label
+        fig.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]  # new_figure's is the constrained one
     axes = fig.subplots(1, len(arrays), squeeze=False, width_ratios=widths)[0]
     for ax, (title, values) in zip(axes, arrays.items(), strict=True):
         _value_table(ax, values, signed_limits(values) if each else common, title=title, digits=digits)
@@ -1016,14 +1030,6 @@ def depths(sizes: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike]) -
 
 # ------------------------------------------------------------------------------- notebook 3: the Mixer
 
-PART_COLORS = {
-    "stem": COLORS["green"],
-    "token_mixing": COLORS["blue"],  # as in the drawing of the architecture
-    "channel_mixing": COLORS["red"],
-    "norms": COLORS["black"],
-    "head": COLORS["purple"],
-}
-
 
 def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
     """What share of a model each part holds: a panel for each measure, a bar for each model.
@@ -1144,14 +1150,6 @@ def confusion(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, class
 
 # ---------------------------------------------------------------- notebook 4: official checkpoints
 
-_PART_COLORS = {
-    "stem": COLORS["orange"],
-    "token_mixing": COLORS["blue"],
-    "channel_mixing": COLORS["green"],
-    "norm": COLORS["grey"],
-    "head": COLORS["red"],
-}
-
 
 def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
     """How many numbers each array of a checkpoint holds, coloured by the part of the model that it belongs to.
@@ -1159,19 +1157,20 @@ def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
     Args:
         shapes: official array name -> shape, in the order in which to show them.
     """
-    fig = new_figure(WIDTH, 0.24 * len(shapes) + 0.8)
+    fig = new_figure(WIDTH + 1, 0.26 * len(shapes) + 0.9)
     ax = fig.subplots()
     seen: set[str] = set()
     for row, (name, shape) in enumerate(shapes.items()):
-        part = next((part for part in _PART_COLORS if part in name.lower().replace("layernorm", "norm")), "norm")
-        size = int(np.prod(shape))
-        ax.barh(row, size, color=_PART_COLORS[part], label=None if part in seen else part.replace("_", " "))
-        ax.text(size * 1.15, row, " × ".join(map(str, shape)), va="center", fontsize=8)
+        size, part = int(np.prod(shape)), "norms" if "norm" in name.lower() else "other"
+        part = next((known for known in PART_COLORS if known in name), part)
+        label = None if part in seen else part.replace("_", " ")
+        ax.barh(row, size, color=PART_COLORS.get(part, COLORS["grey"]), label=label)
+        ax.annotate(" × ".join(map(str, shape)), (size, row), (5, 0), textcoords="offset points", va="center")
         seen.add(part)
-    ax.set_yticks(range(len(shapes)), list(shapes), fontsize=8, family="DejaVu Sans Mono")
-    ax.invert_yaxis()
-    ax.set_xscale("log")
-    ax.set_xlim(right=ax.get_xlim()[1] * 4)
+    ax.set_yticks(range(len(shapes)), list(shapes), fontsize=9, family="DejaVu Sans Mono")
+    ax.set_ylim(len(shapes) - 0.4, -0.6)
+    ax.set_xlim(right=1.22 * max(int(np.prod(shape)) for shape in shapes.values()))
+    ax.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     ax.set_xlabel("numbers in the array")
     fig.legend(loc="outside upper center", ncols=len(seen))
     return fig
@@ -1181,9 +1180,10 @@ def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) 
     """Relative error of every stage of the model against a reference, one line for each variant of the model."""
     fig = new_figure(WIDTH, 3.6)
     ax = fig.subplots()
-    for marker, (name, values) in zip("osD^v", errors.items(), strict=False):
+    for number, (name, values) in enumerate(errors.items()):
         shown = [value if value > 0 else np.nan for value in values]  # exact stages have no place on a log scale
-        ax.plot(range(len(stages)), shown, marker=marker, markersize=5, label=name)
+        style = ("-", "-.", "-", ":")[number % 4]  # dotted: a line below it is still seen
+        ax.plot(range(len(stages)), shown, style, marker="osD^"[number % 4], markersize=5, label=name)
     ax.set_yscale("log")
     ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
     ax.set_ylabel("relative error")
@@ -1200,15 +1200,15 @@ def top_classes(images: Sequence[Any], names: Sequence[Sequence[str]], shares: S
         names: for each image the names of its classes, most likely first.
         shares: for each image their probabilities, 0 to 1.
     """
-    fig = new_figure(WIDTH, 3.6)
-    pictures, bars = fig.subplots(2, len(images), height_ratios=[1.5, 1], squeeze=False)
+    fig = new_figure(WIDTH, 3.9)
+    pictures, bars = fig.subplots(2, len(images), height_ratios=[1.3, 1], squeeze=False)
     for ax, below, image, classes, values in zip(pictures, bars, images, names, shares, strict=True):
         bare(ax).imshow(to_rgb(image))
-        below.barh(range(len(values)), values, color=COLORS["sky"])
+        below.barh(range(len(values)), values, 0.36, color=COLORS["sky"])
         for row, name in enumerate(classes):
-            below.text(0.02, row, f"{name}  {values[row]:.0%}", va="center", fontsize=8)
+            below.text(0, row - 0.22, f"{name}  {values[row]:.0%}", va="bottom", fontsize=9)
         below.set_xlim(0, 1)
-        bare(below).invert_yaxis()
+        bare(below).set_ylim(len(classes) - 0.7, -0.9)
     return fig
 
 

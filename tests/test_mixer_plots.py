@@ -1,4 +1,4 @@
-"""The figures of notebook 3: how they look and what they show.
+"""The figures of notebooks 3 and 4: how they look and what they show.
 
 To store new reference pictures after a wanted change: ``python tests/test_mixer_plots.py``, then look at them.
 """
@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from test_plots import BASELINE, difference, pixels, shrunk, stored
+from test_plots import BASELINE, difference, photo, pixels, shrunk, stored
 
 from mixer import plots
 
@@ -25,11 +26,15 @@ PARTS = {"one": {"stem": 1, "token_mixing": 3, "channel_mixing": 6}, "two": {"st
 FOUND = {"ours": {"count": "", "logits": ""}, "A": {"count": "-12", "logits": "off by 0.1"}}
 LOSS = [2.3 - 0.01 * step + 0.1 * (-1) ** step for step in range(60)]
 TRUE, PREDICTED = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 0, 1, 2, 2, 2])
+ARRAYS = {"stem/kernel": (2, 2, 3, 8), "a/LayerNorm_0/scale": (8,), "a/token_mixing/Dense_0/kernel": (16, 16)}
 FIGURES: dict[str, Callable[[], Figure]] = {
     "part_shares": lambda: plots.part_shares({"parameters": PARTS, "multiplications": PARTS}),
     "findings": lambda: plots.findings(FOUND),
     "training": lambda: plots.training(range(60), LOSS, [20, 40, 60], [0.2, 0.3, 0.35], chance=0.1),
     "confusion": lambda: plots.confusion(TRUE, PREDICTED, ["cat", "dog", "a long name"]),
+    "checkpoint_arrays": lambda: plots.checkpoint_arrays(ARRAYS),
+    "parity_ladder": lambda: plots.parity_ladder({"ours": [0, 1e-7, 2e-7], "wrong": [0, 1e-4, 3e-4]}, list("abc")),
+    "top_classes": lambda: plots.top_classes([photo(8)] * 2, [["cat", "a long name"]] * 2, [[0.9, 0.1], [0.5, 0.4]]),
 }
 
 
@@ -61,6 +66,24 @@ def test_shares_fill_each_bar() -> None:
 def test_the_legend_names_every_part_of_any_model() -> None:
     (legend,) = FIGURES["part_shares"]().legends
     assert [text.get_text() for text in legend.get_texts()] == ["stem", "token mixing", "channel mixing", "head"]
+
+
+def test_a_part_has_one_colour_in_every_figure() -> None:
+    color = plots.PART_COLORS["token_mixing"]
+    shares = FIGURES["part_shares"]().legends[0]
+    assert to_hex(shares.get_patches()[1].get_facecolor()) == color.lower()
+    bars = FIGURES["checkpoint_arrays"]().axes[0].patches
+    assert [bar.get_width() for bar in bars] == [96, 8, 256]  # on a linear axis
+    expected = [plots.PART_COLORS[part].lower() for part in ("stem", "norms", "token_mixing")]
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == expected
+    (ax,) = plots.cost_curves([4, 8], {"embedding": [1, 1], "token mixing": [4, 1]}, "cost").axes
+    assert [line.get_color() for line in ax.lines] == [plots.PART_COLORS["stem"], color]
+
+
+def test_the_text_of_a_class_stands_above_its_bar() -> None:
+    below = FIGURES["top_classes"]().axes[2]  # y grows downwards
+    for text, bar in zip(below.texts, below.patches, strict=True):
+        assert text.get_position()[1] <= bar.get_y()
 
 
 def test_findings_are_written_where_they_were_made() -> None:
