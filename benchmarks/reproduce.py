@@ -27,7 +27,7 @@ import mixer
 from mixer.checkpoint import OFFICIAL_FILES
 from mixer.data import ImageData, load_data
 from mixer.recipes import FROM_SCRATCH, PUBLISHED, PUBLISHED_TEST_IMAGES, RECIPES, Recipe
-from mixer.train import TrainingError, evaluate, pick_device, pick_precision
+from mixer.train import TrainingError, evaluate, pick_accumulation, pick_device, pick_precision
 
 OWN = {"Mixer-Nano_4": "Tiny ImageNet-200 at 32 px, this project"}  # come with the package
 FINETUNING = [name for name in RECIPES if name not in FROM_SCRATCH]
@@ -62,12 +62,16 @@ def run(path: Path, recipe: Recipe, data: ImageData, folder: Path, options: dict
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the head is new
         model = mixer.from_npz(path, num_classes=len(data.classes))
+    if options["gradient_accumulation_steps"] is None:
+        parts = pick_accumulation(model.config, recipe.batch_size, options["device"], options["precision"])
+        options = options | {"gradient_accumulation_steps": parts}
     history = mixer.finetune(model, data, recipe, output_dir=folder, resume=True, save_every=200, **options)
     scores = evaluate(model, data.x_test, data.y_test, precision=options["precision"])
     right = (scores.predictions == data.y_test.cpu()).float()
     return {
         "num_steps": recipe.num_steps,
         "batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": options["gradient_accumulation_steps"],
         "image_size": model.config.image_hw[0],
         "accuracy": scores.accuracy,
         "test_images": scores.num_images,
@@ -145,7 +149,7 @@ def parse() -> argparse.Namespace:
     add("--models", nargs="+", choices=models, default=list(OFFICIAL_FILES), metavar="MODEL", help=", ".join(models))
     add("--recipe", choices=FINETUNING, help="(default: cifar10-100_500, or nano-finetune-cpu for our own model)")
     add("--seeds", type=int, default=1, help="runs of each model; the first has the recipe's seed (default: 1)")
-    add("--gradient_accumulation_steps", type=int, default=1, help="parts of a batch, to save memory (default: 1)")
+    add("--gradient_accumulation_steps", type=int, help="parts of a batch (default: by the GPU's memory)")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best at hand)")
     add("--precision", default="auto", help="fp32, bf16 or fp16 (default: what the device does natively)")
     add("--compile", action="store_true", help="use torch.compile")
