@@ -1,10 +1,11 @@
 """How quickly the explorers answer: from the change of a control to the new picture's bytes.
 
-usage: python benchmarks/explorers.py [--threads 2] [--output benchmarks/results/explorers.json]
+usage: python benchmarks/explorers.py [--threads 2] [--browser test-results/response_times.json]
 
 The explorers show the bundled Mixer-Nano_4; the images are noise, which is the hardest to compress. What a browser
-takes to show a picture that it has been sent is not in these times. ``cpu_…`` is processor time: where nothing else
-runs on the machine, it is about the same as the wall time.
+takes to show a picture that it has been sent is not in these times; ``--browser`` adds those that tests/browser noted,
+from key or click to the new picture in JupyterLab, notebook by notebook. ``cpu_…`` is processor time: where nothing
+else runs on the machine, it is about the same as the wall time.
 """
 
 import argparse
@@ -75,6 +76,7 @@ def answer_times(explorer: widgets.Explorer) -> tuple[list[float], list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--browser", type=Path, help="what tests/browser noted, to be added")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -114,6 +116,9 @@ def main() -> None:
         "limit_ms": LIMIT,
         "explorers": results,
     }
+    if args.browser:
+        times = json.loads(args.browser.read_text(encoding="utf-8"))
+        record["in_jupyterlab_ms"] = {notebook: found for notebook, found in times.items() if found}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
     temporary.write_text(json.dumps(record, indent=1) + "\n")
