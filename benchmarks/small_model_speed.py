@@ -15,8 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from common import RESULTS, interleave, machine, ratio, spread, write
+from common import RESULTS, interleave, machine, plain_step, ratio, spread, write
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torchvision.transforms import v2
@@ -46,12 +45,7 @@ class ObviousLoop:
 
     def run_step(self) -> float:
         images, target = self.batch()
-        loss = F.cross_entropy(self.model(images), target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return loss.item()
+        return plain_step(self.model, self.optimizer, images, target)
 
 
 def loops(data: ImageData, batch_size: int, device: torch.device) -> dict[str, Any]:

@@ -7,8 +7,8 @@ The sides take turns, so that all meet the machine in the same state:
 * ours: ``mixer.train``'s loop, whole steps end to end (uint8 data on the device, crop, flip and normalisation there,
   clipping, optimiser), at fp32 and at the device's own precision, plain and through ``torch.compile``;
 * timm's model of the same sizes in that same loop, at the same precisions (extra [bench]): as it comes, with the exact
-  GELU, and with the tanh approximation, which the official weights were trained with and ours computes. On a CPU that
-  alone makes a difference: PyTorch's tanh takes two to four times as long there as its erf;
+  GELU, and with the tanh approximation, which the official weights were trained with and ours computes. PyTorch's
+  speeds of the two differ on a CPU;
 * a port's loop: fp32, PIL augmentation in 4 DataLoader workers, images sent to the device batch by batch.
 
 On a GPU: B/16, 224 px, batch 512. On a CPU: S/16, 224 px, batch 16, a few steps. Writes
@@ -23,8 +23,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from common import RESULTS, interleave, machine, ratio, spread, wait_for, write
+from common import RESULTS, interleave, machine, plain_step, ratio, spread, wait_for, write
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -120,12 +119,7 @@ class PortLoop:
 
     def run_step(self) -> float:
         images, target = (part.to(self.device) for part in next(self.batches))
-        loss = F.cross_entropy(self.model(images), target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return loss.item()
+        return plain_step(self.model, self.optimizer, images, target)
 
 
 def loops(

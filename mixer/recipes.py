@@ -92,6 +92,8 @@ _NANO_PRETRAIN = Recipe(
     ema_decay=0.999,
 )
 
+_NANO_PLAIN = replace(_NANO_PRETRAIN, auto_augment="none", mixup=0.0, cutmix=0.0, stochastic_depth=0.0)
+
 RECIPES: dict[str, Recipe] = {
     "official": Recipe(),
     "cifar10-100_500": Recipe(num_steps=500, warmup_steps=100),
@@ -99,28 +101,15 @@ RECIPES: dict[str, Recipe] = {
     # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 of CIFAR-10.
     "nano-upstream-cpu": replace(_NANO_PRETRAIN, num_steps=10 * 781, warmup_steps=800, cutmix=0.0, mixup=0.1),
     "nano-finetune-cpu": replace(
-        _NANO_PRETRAIN,
-        num_steps=200,
-        warmup_steps=20,
-        learning_rate=1e-3,
-        auto_augment="none",
-        mixup=0.0,
-        cutmix=0.0,
-        label_smoothing=0.0,
-        stochastic_depth=0.0,
-        ema_decay=0.0,
+        _NANO_PLAIN, num_steps=200, warmup_steps=20, learning_rate=1e-3, label_smoothing=0.0, ema_decay=0.0
     ),
     "nano-scratch-cpu": replace(
-        _NANO_PRETRAIN,
+        _NANO_PLAIN,
         optimizer="muon",
         learning_rate=6e-3,
         num_steps=20 * 390,
         warmup_steps=400,
-        auto_augment="none",
-        mixup=0.0,
-        cutmix=0.0,
         label_smoothing=0.05,
-        stochastic_depth=0.0,
     ),
     # The same on a GPU, where minutes are enough for much longer runs; 97 and 48 steps of 1,024 are an epoch.
     "nano-upstream-gpu": replace(
@@ -136,7 +125,13 @@ RECIPES: dict[str, Recipe] = {
         stochastic_depth=0.1,
     ),
 }
-FROM_SCRATCH = ("nano-upstream-cpu", "nano-scratch-cpu", "nano-upstream-gpu", "nano-scratch-gpu")
+# Recipes of pre-training; all others start from a checkpoint.
+FROM_SCRATCH = (
+    "nano-upstream-cpu",
+    "nano-scratch-cpu",
+    "nano-upstream-gpu",
+    "nano-scratch-gpu",
+)  # all others fine-tune
 
 # Test accuracy on CIFAR-10 after fine-tuning by the official recipe, as first published in 2021 in the README of
 # google-research/vision_transformer. It is over PUBLISHED_TEST_IMAGES of the 10,000: the last partial batch is dropped.

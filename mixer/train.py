@@ -727,6 +727,7 @@ def _parser() -> argparse.ArgumentParser:
     beyond = parser.add_argument_group("beyond the official recipe, all off in it")
     beyond.add_argument("--augmentation", help="inception (official), pad_crop or none")
     beyond.add_argument("--auto_augment", help="randaugment, trivialaugment or none")
+    beyond.add_argument("--auto_augment_magnitude", type=int, help="of randaugment (default: 9)")
     beyond.add_argument("--mixup", type=float, help="alpha of its Beta distribution")
     beyond.add_argument("--cutmix", type=float, help="alpha; with both, each batch takes one of the two")
     beyond.add_argument("--label_smoothing", type=float, help="share of the target spread over all classes")
