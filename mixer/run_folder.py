@@ -37,6 +37,8 @@ class RunFolder:
         check_writable(path)
         if (path / "state.npz").exists() and not resume:
             raise ValueError(f"{path}: holds a run; resume goes on with it, another name starts a new one")
+        for left in path.glob("*.tmp"):  # of a process that was killed while it wrote
+            left.unlink()
         free, needed = shutil.disk_usage(path).free, 3 * state_bytes  # the state beside its successor, two models
         if free < needed:
             raise OSError(f"{path}: the run needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")

@@ -13,6 +13,7 @@ References:
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -86,17 +87,27 @@ def pick_precision(device: torch.device, precision: str = "auto") -> str:
 def pick_accumulation(config: MixerConfig, batch_size: int, device: torch.device, precision: str) -> int:
     """Into how many parts to split a batch so that training fits into a CUDA device's memory; 1 on other devices.
 
-    An estimate on the safe side: what the backward pass keeps of each image (per block about eight tables of tokens
-    and both hidden layers, twice) may take 0.7 of the memory. If it is too low all the same, ``train`` says what to
-    try.
+    On the safe side: the activations, and a quarter of them for what lives shortly, may take 0.7 of the memory. If
+    that is too much all the same, ``train`` says what to try.
     """
     if device.type != "cuda":
         return 1
-    tokens, channels = config.num_tokens, config.hidden_dim
-    kept = 8 * tokens * channels + 2 * channels * config.tokens_mlp_dim + 2 * tokens * config.channels_mlp_dim
-    bytes_an_image = 1.25 * config.num_blocks * kept * (4 if precision == "fp32" else 2)
-    fits = 0.7 * torch.cuda.get_device_properties(device).total_memory / bytes_an_image
+    memory = torch.cuda.get_device_properties(device).total_memory
+    fits = 0.7 * memory / (1.25 * activation_bytes(config, precision))
     return next((n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size / n <= fits), batch_size)
+
+
+def activation_bytes(config: MixerConfig, precision: str = "fp32") -> int:
+    """What the backward pass of one image needs, as the forward pass keeps it: bytes, without stem and head.
+
+    In each block both norms keep what goes in, their products what comes out; both MLPs keep their hidden layer
+    before and after the GELU. On a GPU autocast runs norms in fp32, so with half precision two tables stay twice as
+    large.
+    """
+    table = config.num_tokens * config.hidden_dim
+    hidden = config.hidden_dim * config.tokens_mlp_dim + config.num_tokens * config.channels_mlp_dim
+    numbers, size = (4 * table + 2 * hidden, 4) if precision == "fp32" else (6 * table + 2 * hidden, 2)
+    return config.num_blocks * numbers * size
 
 
 def _cpu_has_bf16() -> bool:
@@ -254,7 +265,7 @@ def evaluate(
 # ----------------------------------------------------------------------------------------- loop
 
 
-def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, recipe: Recipe, precision: str = "fp32") -> list[torch.optim.Optimizer]:
     """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
     Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update of a matrix by
@@ -264,10 +275,12 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     Raises:
         ValueError: Muon with a torch that has none.
     """
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return [
-            torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
-        ]
+        on_gpu = next(model.parameters()).device.type == "cuda"
+        # Not with fp16: where the scaler skips the very first step, fused SGD keeps momentum that was never written.
+        fused = on_gpu and precision != "fp16"
+        return [torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=decay, fused=fused)]
     matrices = {name: p for name, p in model.named_parameters() if p.dim() > 1}
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     optimizers: list[torch.optim.Optimizer] = []
@@ -275,13 +288,12 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(f"optimizer: muon needs torch 2.9 or later, found {torch.__version__}; use adamw")
         inner = [matrices.pop(name) for name in list(matrices) if name.startswith("blocks.")]
-        rate, decay = recipe.learning_rate, recipe.weight_decay
         optimizers.append(torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     groups = [
-        {"params": list(matrices.values()), "weight_decay": recipe.weight_decay},
+        {"params": list(matrices.values()), "weight_decay": decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return [*optimizers, torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)]
+    return [*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)]
 
 
 def train(
@@ -299,6 +311,7 @@ def train(
     state_file: str | os.PathLike[str] | None = None,
     save_every: int | None = None,
     resume: bool = False,
+    origin: str | None = None,
     progress: bool = True,
 ) -> History:
     """Train ``model`` in place and return what was measured.
@@ -320,6 +333,8 @@ def train(
         state_file: where to keep what is needed to go on; ``state.npz`` in the run folder if there is one.
         save_every: steps after which the state is written, beside the end.
         resume: go on from the state if it is there.
+        origin: what the weights are that ``model`` starts with, such as a file's name and hash; kept with the
+            settings, so that a run is not resumed as another one's.
         progress: whether to show a bar.
 
     Raises:
@@ -338,7 +353,7 @@ def train(
             folder = RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
         state_file = Path(output_dir) / "state.npz"
     model.to(device).train()
-    loop = Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps)
+    loop = Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps, origin)
     if resume and state_file is not None:
         loop.load(state_file)
     if folder is not None:
@@ -471,9 +486,10 @@ class Loop:
         precision: str,
         compile: bool | str,
         accumulation: int,
+        origin: str | None = None,
     ) -> None:
         self.model, self.data, self.recipe, self.precision = model, data, recipe, precision
-        self.accumulation = accumulation
+        self.accumulation, self.origin = accumulation, origin
         self.device = next(model.parameters()).device
         self.parallel: DistributedDataParallel | None = None
         if processes.size() > 1:
@@ -482,7 +498,7 @@ class Loop:
         self.forward: Callable[[Tensor], Tensor] = self.parallel or model
         if compile:
             self.forward = torch.compile(self.forward, mode=compile if isinstance(compile, str) else None)
-        self.optimizers = build_optimizers(model, recipe)
+        self.optimizers = build_optimizers(model, recipe, precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema: AveragedModel | None = None
         if recipe.ema_decay:
@@ -497,17 +513,28 @@ class Loop:
     def run_step(self) -> float:
         """One step of the optimiser; returns its training loss."""
         started = time.perf_counter()
+        rate = self.recipe.learning_rate_at(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        try:
+            loss = float(self._update())
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(self._out_of_memory()) from error
+        self.history.steps.append(self.step)
+        self.history.lr.append(rate)
+        self.history.loss.append(loss)
+        self.step += 1
+        self.history.seconds += time.perf_counter() - started
+        return loss
+
+    def _update(self) -> Tensor:
+        """Change the weights once; returns the loss of the batch before that."""
         recipe = self.recipe
         self.generator.manual_seed(_mix(recipe.seed, 2 * self.step))
         # Dropout, stochastic depth and torchvision draw for the images of one process.
         torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1) + processes.rank())
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate_at(self.step)
-        try:
-            loss = processes.mean(self._gradients())
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(self._out_of_memory()) from error
+        loss = processes.mean(self._gradients())
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
@@ -524,12 +551,7 @@ class Loop:
         self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        self.history.steps.append(self.step)
-        self.history.lr.append(recipe.learning_rate_at(self.step))
-        self.history.loss.append(float(loss))
-        self.step += 1
-        self.history.seconds += time.perf_counter() - started
-        return float(loss)
+        return loss
 
     def _gradients(self) -> Tensor:
         """Add up the gradients of a batch; returns its loss."""
@@ -570,7 +592,11 @@ class Loop:
         images, labels = self.data.x_test[own], self.data.y_test[own]
         right, loss, count = 0, 0.0, len(self.data.x_test)
         if len(images):
-            scores = evaluate(self.weights(), images, labels, batch_size=batch_size, precision=self.precision)
+            try:
+                scores = evaluate(self.weights(), images, labels, batch_size=batch_size, precision=self.precision)
+            except torch.OutOfMemoryError as error:
+                fewer = f"try --eval_batch_size {batch_size // 2}" if batch_size > 1 else "try another device"
+                raise TrainingError(f"out of memory while testing {batch_size} images at a time; {fewer}") from error
             right, loss = round(scores.accuracy * len(images)), scores.loss * len(images)
         right_in_all, loss_in_all = processes.total([right, loss], self.device)
         self.history.eval_steps.append(self.step)
@@ -589,6 +615,7 @@ class Loop:
             "model": asdict(self.model.config),
             "data": {"name": self.data.name, "train_images": self.num_train, "classes": len(self.data.classes)},
             "precision": self.precision,
+            "origin": self.origin,
         }
         return json.loads(json.dumps(settings))
 
@@ -711,6 +738,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pretrained_dir", help="the checkpoint, an .npz file (default: the official one, downloaded)")
     add("--from_scratch", action="store_true", help="start from random weights, as the pre-training recipes do")
     add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name (default: cifar10)")
+    add("--skip_unreadable", action="store_true", help="leave out damaged images of a folder instead of refusing it")
     add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME (default: output)")
     add("--image_size", type=int, help="pixels (default: the checkpoint's)")
     add("--train_batch_size", dest="batch_size", type=int, help="images a step (official: 512)")
@@ -762,18 +790,13 @@ def _recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
     return args.dataset or dataset, replace(RECIPES[args.recipe or "official"], **changes)
 
 
-def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) -> MlpMixer:
-    """A new model, or one from a checkpoint with a new head, which is zero as in the official code."""
+def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) -> tuple[MlpMixer, str]:
+    """A new model, or one from a checkpoint with a new head, zero as in the official code; and what it came from."""
     if args.from_scratch or args.recipe in FROM_SCRATCH:
         if args.pretrained_dir:
             raise ValueError("pretrained_dir: expected none for a run from scratch")
-        return create_model(
-            args.model_type,
-            num_classes,
-            args.image_size,
-            dropout=recipe.dropout,
-            stochastic_depth=recipe.stochastic_depth,
-        )
+        rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+        return create_model(args.model_type, num_classes, args.image_size, **rates), "random weights"
     expected = get_config(args.model_type)  # an unknown name ends here, before any download
     path = args.pretrained_dir
     if path is None:
@@ -792,7 +815,8 @@ def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) 
     model.load_state_dict(loaded.state_dict())
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
-    return model
+    with open(path, "rb") as file:
+        return model, f"{Path(path).name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -807,8 +831,9 @@ def _run(args: argparse.Namespace) -> None:
     if processes.rank() == 0:
         check_writable(folder)
     torch.manual_seed(recipe.seed)
-    data = mixer_data.load_data(dataset, image_size=args.image_size or get_config(args.model_type).image_hw[0])
-    model = _starting_model(args, recipe, len(data.classes))
+    size = args.image_size or get_config(args.model_type).image_hw[0]
+    data = mixer_data.load_data(dataset, image_size=size, skip_unreadable=args.skip_unreadable)
+    model, origin = _starting_model(args, recipe, len(data.classes))
     from_scratch = args.from_scratch or args.recipe in FROM_SCRATCH
     history = train(
         model,
@@ -823,6 +848,7 @@ def _run(args: argparse.Namespace) -> None:
         output_dir=folder,
         save_every=args.save_every,
         resume=args.resume,
+        origin=origin,
     )
     accuracy = f"test accuracy {history.test_accuracy[-1]:.4f} over all {len(data.x_test)} test images"
     if processes.rank() == 0:

@@ -305,8 +305,9 @@ def test_precision_is_what_the_device_does_natively(monkeypatch):
 @pytest.mark.parametrize(
     ("gigabytes", "precision", "name", "parts"),
     [
-        (15, "fp16", "Mixer-B_16", 8),  # Colab's T4: 64 images at a time
+        (15, "fp16", "Mixer-B_16", 4),  # Colab's T4: 128 images at a time
         (79, "bf16", "Mixer-B_16", 1),  # an H100
+        (79, "fp32", "Mixer-B_16", 2),
         (40, "bf16", "Mixer-B_16", 2),
         (15, "fp16", "Mixer-Nano_4", 1),
     ],
@@ -317,6 +318,30 @@ def test_batch_is_split_as_the_memory_asks(monkeypatch, gigabytes, precision, na
     config = mixer.MODELS[name]
     assert mixer_train.pick_accumulation(config, 512, torch.device("cuda"), precision) == parts
     assert mixer_train.pick_accumulation(config, 512, torch.device("cpu"), precision) == 1
+
+
+@pytest.mark.parametrize("name", ["Mixer-S_32", "Mixer-Nano_4"])
+def test_activation_bytes_are_what_autograd_keeps(name):
+    model = mixer.create_model(name, num_classes=10)
+    size = model.config.image_hw[0]
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def kept(count):
+        storages = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                storages[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address comes twice
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            logits = model(torch.zeros(count, 3, size, size))
+        assert logits.requires_grad
+        return sum(nbytes for nbytes, _ in storages.values())
+
+    each = (kept(4) - kept(2)) / 2
+    assert mixer_train.activation_bytes(model.config) == pytest.approx(each, rel=0.06)  # without stem and head
 
 
 def test_a_batch_is_never_split_further_than_into_images(monkeypatch):
@@ -358,11 +383,17 @@ def rich(optimizer):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-import test_train as t, mixer.train as m
-step = m.Loop.run_step
+import numpy as np, test_train as t, mixer.train as m
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+step, savez = m.Loop.run_step, np.savez
 def run_step(self):
-    if self.step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if self.step == {at}:
+        if {saving}:
+            # half of a state is in its file when the end comes
+            np.savez = lambda file, **arrays: (savez(file, meta=arrays["meta"]), file.flush(), kill())
+        else:
+            kill()
     return step(self)
 m.Loop.run_step = run_step
 model, recipe = t.tiny_model(config=t.DROPPING), t.rich({optimizer!r})
@@ -371,21 +402,36 @@ t.run(model, t.make_data(), recipe, output_dir={folder!r}, save_every=2, eval_ev
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=needs_muon)])
-def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "at", "saving"),
+    [
+        ("sgd", 0, False),  # before anything was kept
+        ("sgd", 6, False),
+        ("sgd", 3, True),  # while the second state is written, after step 4
+        ("adamw", 5, False),
+        pytest.param("muon", 5, False, marks=needs_muon),
+    ],
+)
+def test_killed_and_resumed_ends_with_the_same_weights(data, tmp_path, optimizer, at, saving):
     recipe = rich(optimizer)
-    whole, resumed = tiny_model(config=DROPPING), tiny_model(seed=9, config=DROPPING)
+    whole = tiny_model(config=DROPPING)
+    resumed = tiny_model(seed=9 if at else 0, config=DROPPING)  # nothing of it may matter, if there is a state
     expected = run(whole, data, recipe, output_dir=tmp_path / "whole", eval_every=3)
-    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"), optimizer=optimizer)
+    places = {"tests": os.path.dirname(__file__), "folder": str(tmp_path / "killed")}
+    code = KILLED.format(**places, optimizer=optimizer, at=at, saving=saving)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 6  # 5 steps and a test
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert sum('"loss"' in line for line in lines) == at + saving
+    assert len(list((tmp_path / "killed").glob("*.tmp"))) == saving  # the half state; the whole one before it is there
+    # From the first steps or from the last state:
+    assert (tmp_path / "killed" / "state.npz").exists() == (at >= 2)
     found = run(resumed, data, recipe, output_dir=tmp_path / "killed", eval_every=3, resume=True)
     assert same_weights(whole, resumed)
     assert found.loss == expected.loss and found.test_accuracy == expected.test_accuracy
     for name in ("metrics.jsonl", "model.npz", "best.npz"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert not list((tmp_path / "killed").glob(".*.tmp"))
+    assert not list((tmp_path / "killed").glob("*.tmp"))
 
 
 @pytest.mark.parametrize("at", [0, 1, 4])
@@ -421,6 +467,14 @@ def test_resume_with_other_settings_says_which(data, tmp_path):
         run(tiny_model(), replace(data, x_train=data.x_train[:29]), output_dir=tmp_path, resume=True)
     with pytest.raises(ValueError, match="tokens_mlp_dim: 6 there, 7 now"):
         run(tiny_model(config=replace(TINY, tokens_mlp_dim=7)), data, output_dir=tmp_path, resume=True)
+
+
+def test_a_run_is_not_resumed_as_another_checkpoint_s(data, tmp_path):
+    run(tiny_model(), data, output_dir=tmp_path, origin="one.npz")
+    run(tiny_model(), data, output_dir=tmp_path, origin="one.npz", resume=True)
+    with pytest.raises(ValueError, match=r"origin: one\.npz there, two\.npz now"):
+        run(tiny_model(), data, output_dir=tmp_path, origin="two.npz", resume=True)
+    assert json.loads((tmp_path / "config.json").read_text())["origin"] == "one.npz"
 
 
 def test_a_run_folder_in_use_is_not_overwritten(data, tmp_path):
@@ -477,6 +531,19 @@ def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
         run(tiny_model(), data)
     with pytest.raises(TrainingError, match=r"4 images at a time; try --gradient_accumulation_steps 4$"):
         run(tiny_model(), data, gradient_accumulation_steps=3)
+
+
+def test_out_of_memory_elsewhere_says_what_to_try(data, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", full)  # momentum is made there, in the first step
+    with pytest.raises(TrainingError, match=r"12 images at a time; try --gradient_accumulation_steps 2$"):
+        run(tiny_model(), data)
+    monkeypatch.undo()
+    monkeypatch.setattr(mixer_train, "evaluate", full)
+    with pytest.raises(TrainingError, match=r"while testing 6 images at a time; try --eval_batch_size 3$"):
+        run(tiny_model(), data, eval_batch_size=6)
 
 
 def test_unwritable_folder_and_full_disk_are_noticed_before_the_first_step(data, tmp_path, monkeypatch):
@@ -563,6 +630,33 @@ def test_command_line_end_to_end(command, capsys):
     assert command(*NANO, "--learning_rate", 0.01, "--resume") == 0
     assert command(*NANO, "--learning_rate", 0.02, "--resume") == 1
     assert "learning_rate: 0.01 there, 0.02 now" in capsys.readouterr().err
+
+
+def test_resume_with_another_checkpoint_of_the_same_sizes_is_refused(command, capsys):
+    one, other = mixer.bundled("Mixer-Nano_4"), mixer.bundled("Mixer-Nano_4-cifar10")
+    assert command(*NANO, "--pretrained_dir", one) == 0
+    capsys.readouterr()
+    assert command(*NANO, "--pretrained_dir", other, "--resume") == 1
+    error = capsys.readouterr().err
+    assert "origin: Mixer-Nano_4.npz, sha256" in error and "there, Mixer-Nano_4-cifar10.npz, sha256" in error
+
+
+def test_a_damaged_image_of_a_folder_is_refused_or_left_out(command, tmp_path, capsys):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for label, name in enumerate(("dark", "light")):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for number in range(4):
+                image = Image.new("RGB", (32, 32), (100 * label, 50, 10 * number))
+                image.save(tmp_path / "pets" / split / name / f"{number}.png")
+    (tmp_path / "pets" / "train" / "dark" / "2.png").write_bytes(b"no picture")
+    there = (*NANO, "--dataset", f"folder:{tmp_path / 'pets'}")
+    assert command(*there) == 1
+    assert "2.png: expected an image" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="left out 1 unreadable images"):
+        assert command(*there, "--skip_unreadable") == 0
+    assert json.loads((command.folder / "digits-1_3" / "config.json").read_text())["data"]["classes"] == 2
 
 
 def recipe_of(*arguments):
