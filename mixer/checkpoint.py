@@ -473,6 +473,9 @@ def download(
     """
     path = official_path(name, root)
     url = f"{base_url or os.environ.get('MIXER_CHECKPOINT_URL') or OFFICIAL_URL}/{OFFICIAL_FILES[name]}"
+    if path.exists():  # asked before the lock, which a folder that is only to be read could not hold
+        _check_is(path, name)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.exists():

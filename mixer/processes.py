@@ -42,6 +42,17 @@ def joined(device: torch.device) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+@contextmanager
+def one_after_the_first() -> Iterator[None]:
+    """The first process of each machine goes through alone, then the others: what it downloads, they find."""
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if _together() and not first:
+        dist.barrier()
+    yield
+    if _together() and first:
+        dist.barrier()
+
+
 def share(count: int) -> slice:
     """This process's part of ``count`` things in a row, a multiple of ``size()``."""
     each = count // size()

@@ -27,6 +27,7 @@ class History:
     test_loss: list[float] = field(default_factory=list)
     images_per_second: float = 0.0  # of training alone, without evaluation
     seconds: float = 0.0  # of training alone
+    wall_seconds: float = 0.0  # with tests and files too; of a run that was killed, from its last state on
 
 
 class RunFolder:
@@ -50,7 +51,7 @@ class RunFolder:
         environment = {"torch": torch.__version__, "device": device_name(loop.device)}
         write_text(self.path / "config.json", json.dumps({**loop.settings(), **environment}, indent=1) + "\n")
         history = loop.history
-        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=loop.step)
+        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=loop.step + 1)
         lines = [_step_line(history, index) for index in range(len(history.steps))]
         lines += [_test_line(history, index) for index in range(len(history.eval_steps))]
         lines.sort(key=lambda line: (line["step"], "loss" not in line))

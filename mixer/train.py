@@ -21,6 +21,8 @@ import signal
 import sys
 import time
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -39,12 +41,14 @@ from tqdm.auto import tqdm
 
 from mixer import data as mixer_data
 from mixer import processes
-from mixer.checkpoint import bundled, download, from_npz, read_config
+from mixer.checkpoint import OFFICIAL_FILES, bundled, download, from_npz, read_config
 from mixer.config import MixerConfig, get_config
 from mixer.data import ImageData
 from mixer.model import MlpMixer, create_model
 from mixer.recipes import FROM_SCRATCH, RECIPES, Recipe
 from mixer.run_folder import History, RunFolder, check_writable
+
+SMALLEST_SCALE = 2.0**-10  # of fp16's gradients; it starts at 2^16
 
 
 class TrainingError(RuntimeError):
@@ -55,8 +59,17 @@ class TrainingError(RuntimeError):
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, else the best at hand: CUDA, then Apple's MPS, then the CPU."""
-    chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    """The device asked for, else the best at hand: CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ValueError: no such device, or not on this machine.
+    """
+    try:
+        chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError:
+        raise ValueError(f"device: expected cuda, cuda:1, mps or cpu, found {device!r}") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        raise ValueError(f"device: expected one of this machine, found {device}, but PyTorch sees no such CUDA GPU")
     if chosen.type == "cuda" and chosen.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))  # torchrun gives each process a GPU
     if device is not None:
@@ -265,7 +278,7 @@ def evaluate(
 # ----------------------------------------------------------------------------------------- loop
 
 
-def build_optimizers(model: nn.Module, recipe: Recipe, precision: str = "fp32") -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
     Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update of a matrix by
@@ -277,9 +290,7 @@ def build_optimizers(model: nn.Module, recipe: Recipe, precision: str = "fp32") 
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        on_gpu = next(model.parameters()).device.type == "cuda"
-        # Not with fp16: where the scaler skips the very first step, fused SGD keeps momentum that was never written.
-        fused = on_gpu and precision != "fp16"
+        fused = next(model.parameters()).device.type == "cuda"
         return [torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=decay, fused=fused)]
     matrices = {name: p for name, p in model.named_parameters() if p.dim() > 1}
     vectors = [p for p in model.parameters() if p.dim() <= 1]
@@ -345,7 +356,11 @@ def train(
     """
     device = pick_device(device)
     precision = pick_precision(device, precision)
-    _check_inputs(model, data, recipe, gradient_accumulation_steps)
+    _check_batch(recipe, gradient_accumulation_steps, compile)
+    _check_inputs(model, data, recipe)
+    for name, value in (("eval_every", eval_every), ("save_every", save_every), ("eval_batch_size", eval_batch_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: expected a positive number, found {value}")
     folder = None
     first = processes.rank() == 0
     if output_dir is not None:
@@ -419,7 +434,7 @@ def finetune(
     return train(model, data, recipe, **options)
 
 
-def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe, accumulation: int) -> None:
+def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe) -> None:
     if len(data.classes) > model.config.num_classes:
         raise ValueError(
             f"classes: {data.name} has {len(data.classes)}, the head only {model.config.num_classes}; "
@@ -429,6 +444,13 @@ def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe, accumulation
         wanted, built = getattr(recipe, rate), getattr(model.config, rate)
         if wanted and wanted != built:
             raise ValueError(f"{rate}: the recipe says {wanted}, but the model was built with {built}; build it so")
+    if int(len(data.x_train) * recipe.train_fraction) < 1 or not len(data.x_test):
+        found = f"{len(data.x_train)} to train on ({recipe.train_fraction:.0%} are used), {len(data.x_test)} to test"
+        raise ValueError(f"data: expected images, found {found}")
+
+
+def _check_batch(recipe: Recipe, accumulation: int, compile: bool | str) -> None:
+    """Whether the batch can be shared out; needs neither model nor data."""
     workers = processes.size()
     if recipe.batch_size < workers:
         raise ValueError(f"batch size: expected an image for each of {workers} processes, found {recipe.batch_size}")
@@ -437,14 +459,14 @@ def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe, accumulation
             f"batch size: expected a multiple of {workers} processes x {accumulation} accumulation steps, "
             f"found {recipe.batch_size}"
         )
+    graphs = compile in ("reduce-overhead", "max-autotune")  # their memory is reused by the next part of a batch
+    if graphs and (workers > 1 or accumulation > 1):
+        raise ValueError(f"compile: expected default with accumulation or several processes, found {compile}")
     if accumulation < 1 or recipe.batch_size % accumulation:
         raise ValueError(
             f"gradient_accumulation_steps: expected a divisor of the batch size {recipe.batch_size}, "
             f"found {accumulation}"
         )
-    if int(len(data.x_train) * recipe.train_fraction) < 1 or not len(data.x_test):
-        found = f"{len(data.x_train)} to train on ({recipe.train_fraction:.0%} are used), {len(data.x_test)} to test"
-        raise ValueError(f"data: expected images, found {found}")
 
 
 def _state_bytes(model: nn.Module, recipe: Recipe) -> int:
@@ -498,7 +520,7 @@ class Loop:
         self.forward: Callable[[Tensor], Tensor] = self.parallel or model
         if compile:
             self.forward = torch.compile(self.forward, mode=compile if isinstance(compile, str) else None)
-        self.optimizers = build_optimizers(model, recipe, precision)
+        self.optimizers = build_optimizers(model, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema: AveragedModel | None = None
         if recipe.ema_decay:
@@ -509,6 +531,9 @@ class Loop:
         self.generator = torch.Generator(self.device)
         self.step = 0
         self.history = History()
+        self.kept = "no state had been written yet"
+        self.started = time.perf_counter()
+        self.data_crc = _crc(data)
 
     def run_step(self) -> float:
         """One step of the optimiser; returns its training loss."""
@@ -538,18 +563,21 @@ class Loop:
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
-        # With fp16 an infinite gradient is ordinary: the scaler leaves out the step and halves its scale.
-        if not torch.isfinite(loss if self.scaler.is_enabled() else loss + norm):
+        finite = bool(torch.isfinite(norm))
+        # With fp16 an infinite gradient is ordinary: the step is left out and the scaler halves its scale.
+        too_large = self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
+        if not torch.isfinite(loss) or not (finite or too_large):
             raise TrainingError(
                 f"step {self.step}: the loss is {float(loss)}, the norm of its gradient {float(norm)}; stopped before "
-                "this step changed a weight. The last state that was written is good. Try a lower learning rate "
+                f"this step changed a weight; {self.kept}. Start again under another name with a lower learning rate "
                 "or a longer warm-up"
             )
         for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
+            if finite:  # asked for all optimisers together: the scaler would ask for each on its own
+                self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        if self.ema is not None:
+        if self.ema is not None and finite:
             self.ema.update_parameters(self.model)
         return loss
 
@@ -569,7 +597,8 @@ class Loop:
 
     def _out_of_memory(self) -> str:
         size = self.recipe.batch_size // processes.size()
-        more = [n for n in range(self.accumulation + 1, size + 1) if size % n == 0]
+        enough = pick_accumulation(self.model.config, size, self.device, self.precision)
+        more = [n for n in range(max(self.accumulation + 1, enough), size + 1) if size % n == 0]
         held = f"out of memory with {size // self.accumulation} images at a time"
         return f"{held}; try --gradient_accumulation_steps {more[0]}" if more else f"{held}; try another device"
 
@@ -610,16 +639,18 @@ class Loop:
 
     def settings(self) -> dict[str, Any]:
         """What has to be the same for a run to go on, as JSON knows it."""
+        data = {"name": self.data.name, "train_images": self.num_train, "classes": len(self.data.classes)}
         settings = {
             "recipe": asdict(self.recipe),
             "model": asdict(self.model.config),
-            "data": {"name": self.data.name, "train_images": self.num_train, "classes": len(self.data.classes)},
+            "data": {**data, "crc": self.data_crc},
             "precision": self.precision,
             "origin": self.origin,
         }
         return json.loads(json.dumps(settings))
 
     def finish(self) -> None:
+        self.history.wall_seconds += self._since_last_asked()
         self.history.images_per_second = self.images_per_second()
         if self.ema is not None:
             self.model.load_state_dict(self.ema.module.state_dict())
@@ -637,6 +668,7 @@ class Loop:
                         arrays[f"optimizer/{number}/{index}/{key}"] = torch.as_tensor(value).numpy(force=True)
         if self.ema is not None:
             arrays |= {f"ema/{name}": tensor.numpy(force=True) for name, tensor in self.ema.state_dict().items()}
+        self.history.wall_seconds += self._since_last_asked()
         meta = {
             "step": self.step,
             **self.settings(),
@@ -652,18 +684,20 @@ class Loop:
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
+        self.kept = f"the state after step {self.step} is good and stays in {os.fspath(path)}"
+
+    def _since_last_asked(self) -> float:
+        now = time.perf_counter()
+        before, self.started = self.started, now
+        return now - before
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from what ``save`` wrote, if it is there. Process 0 reads it for all.
 
         Raises:
-            ValueError: it was written under other settings; says which.
+            ValueError: it is damaged, or was written under other settings; says which.
         """
-        arrays: dict[str, Tensor] | None = None
-        if processes.rank() == 0 and os.path.exists(path):
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-        arrays = processes.from_first(arrays)
+        arrays = processes.from_first(_read_state(path) if processes.rank() == 0 and os.path.exists(path) else None)
         if arrays is None:
             return
         meta = json.loads(arrays.pop("meta").numpy().tobytes())
@@ -681,6 +715,21 @@ class Loop:
         self.scaler.load_state_dict(meta["scaler"])
         self.history = History(**meta["history"])
         self.step = meta["step"]
+        self.kept = f"the state after step {self.step} is good and stays in {os.fspath(path)}"
+
+
+def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error}); start again under another name") from error
+
+
+def _crc(data: ImageData) -> int:
+    """A check sum of the training labels and of some of the images, to tell one data set from another."""
+    some = data.x_train[:: max(1, len(data.x_train) // 16)]
+    return zlib.crc32(some.numpy(force=True).tobytes(), zlib.crc32(data.y_train.numpy(force=True).tobytes()))
 
 
 def _part(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -808,6 +857,11 @@ def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) 
             raise ValueError(
                 f"{path}: no {args.model_type}: expected {size} {getattr(expected, size)}, found {getattr(found, size)}"
             )
+    upstreams = {get_config(name).num_classes for name in OFFICIAL_FILES}
+    if found.num_classes in upstreams - {expected.num_classes}:
+        raise ValueError(
+            f"{path}: no {args.model_type}: expected {expected.num_classes} classes, found {found.num_classes}"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the head is new
         loaded = from_npz(path, args.image_size, num_classes)
@@ -816,25 +870,32 @@ def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) 
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
     with open(path, "rb") as file:
-        return model, f"{Path(path).name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return model, f"checkpoint of sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _run(args: argparse.Namespace) -> None:
     if args.fp16 and args.precision not in (None, "fp16"):
         raise ValueError(f"fp16: expected no other precision beside it, found {args.precision}")
-    if Path(args.name).name != args.name:
+    if Path(args.name).name != args.name or args.name in ("", ".", ".."):
         raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
     dataset, recipe = _recipe_of(args)
     precision = "fp16" if args.fp16 else args.precision or "auto"
     pick_precision(pick_device(args.device), precision)
+    config = get_config(args.model_type, image_size=args.image_size)
+    _check_batch(recipe, args.gradient_accumulation_steps, args.compile or False)
     folder = Path(args.output_dir) / args.name
     if processes.rank() == 0:
         check_writable(folder)
+        if args.resume and not (folder / "state.npz").exists():
+            print(f"{folder}: no state to go on from, so the run starts at step 0")
     torch.manual_seed(recipe.seed)
-    size = args.image_size or get_config(args.model_type).image_hw[0]
-    data = mixer_data.load_data(dataset, image_size=size, skip_unreadable=args.skip_unreadable)
+    with processes.one_after_the_first():
+        data = mixer_data.load_data(dataset, image_size=config.image_hw[0], skip_unreadable=args.skip_unreadable)
     model, origin = _starting_model(args, recipe, len(data.classes))
     from_scratch = args.from_scratch or args.recipe in FROM_SCRATCH
+    eval_every = args.eval_every
+    if eval_every is None:
+        eval_every = max(1, recipe.num_steps // 10) if from_scratch else 100
     history = train(
         model,
         data,
@@ -843,7 +904,7 @@ def _run(args: argparse.Namespace) -> None:
         precision=precision,
         compile=args.compile or False,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
-        eval_every=args.eval_every or (max(1, recipe.num_steps // 10) if from_scratch else 100),
+        eval_every=eval_every,
         eval_batch_size=args.eval_batch_size,
         output_dir=folder,
         save_every=args.save_every,

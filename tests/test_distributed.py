@@ -138,6 +138,7 @@ def test_batches_that_cannot_be_shared(
 
 
 def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert mixer_train.pick_device() == mixer_train.pick_device("cuda") == torch.device("cuda", 3)

@@ -1,5 +1,6 @@
 """Recipes, the loop, evaluation, going on after a kill, and the command line, on models of a few thousand weights."""
 
+import hashlib
 import json
 import math
 import os
@@ -469,6 +470,22 @@ def test_resume_with_other_settings_says_which(data, tmp_path):
         run(tiny_model(config=replace(TINY, tokens_mlp_dim=7)), data, output_dir=tmp_path, resume=True)
 
 
+def test_a_run_is_not_resumed_on_other_data_of_the_same_name(data, tmp_path):
+    run(tiny_model(), data, output_dir=tmp_path)
+    for other in (replace(data, y_train=data.y_train.flip(0)), replace(data, x_train=255 - data.x_train)):
+        with pytest.raises(ValueError, match=r"crc: \d+ there, \d+ now"):
+            run(tiny_model(), other, output_dir=tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_named(data, tmp_path):
+    run(tiny_model(), data, output_dir=tmp_path)
+    whole = (tmp_path / "state.npz").read_bytes()
+    for damaged in (whole[:1000], b"", whole[:300] + b"0000" + whole[304:]):
+        (tmp_path / "state.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"state\.npz: damaged .*start again under another name"):
+            run(tiny_model(), data, output_dir=tmp_path, resume=True)
+
+
 def test_a_run_is_not_resumed_as_another_checkpoint_s(data, tmp_path):
     run(tiny_model(), data, output_dir=tmp_path, origin="one.npz")
     run(tiny_model(), data, output_dir=tmp_path, origin="one.npz", resume=True)
@@ -517,9 +534,63 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(data, tmp_path
     recipe = replace(SHORT, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e30, augmentation="none")
     with pytest.raises(TrainingError, match=r"^step \d: the loss is .*lower learning rate"):
         run(model, data, recipe, state_file=tmp_path / "state.npz", save_every=1)
+    with pytest.raises(TrainingError, match="no state had been written yet. Start again under another name"):
+        run(tiny_model(), data, recipe)
+    with pytest.raises(TrainingError, match=r"the state after step \d is good and stays in .*state\.npz"):
+        run(tiny_model(), data, recipe, state_file=tmp_path / "state.npz", save_every=1)
     with np.load(tmp_path / "state.npz") as state:
         assert all(np.isfinite(state[name]).all() for name in state.files)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+class Halving:
+    """A gradient scaler as fp16 has it, on a CPU: it divides by its scale, and halves it when told of infinities."""
+
+    def __init__(self):
+        self.value, self.stepped = 8.0, 0
+
+    def is_enabled(self):
+        return True
+
+    def get_scale(self):
+        return self.value
+
+    def scale(self, loss):
+        return loss * self.value
+
+    def unscale_(self, optimizer):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad /= self.value
+
+    def step(self, optimizer):
+        self.stepped += 1
+        optimizer.step()
+
+    def update(self):
+        self.value /= 2
+
+    def state_dict(self):
+        return {}
+
+
+@needs_muon
+def test_an_infinite_gradient_under_fp16_leaves_all_weights_as_they_were(data):
+    model = tiny_model()
+    loop = mixer_train.Loop(model, data, replace(rich("muon"), warmup_steps=0), "fp32", False, 1)
+    loop.scaler = Halving()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    infinite = model.head.weight.register_hook(lambda grad: grad * float("inf"))  # AdamW's, not Muon's
+    loop.run_step()
+    assert loop.scaler.stepped == 0 and loop.step == 1
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    loop.scaler.value = 2.0**-11
+    with pytest.raises(TrainingError, match="the norm of its gradient"):
+        loop.run_step()
+    infinite.remove()
+    loop.scaler.value = 1.0
+    loop.run_step()
+    assert loop.scaler.stepped == 2 and not torch.equal(model.stem.weight, before["stem.weight"])
 
 
 def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
@@ -632,13 +703,18 @@ def test_command_line_end_to_end(command, capsys):
     assert "learning_rate: 0.01 there, 0.02 now" in capsys.readouterr().err
 
 
-def test_resume_with_another_checkpoint_of_the_same_sizes_is_refused(command, capsys):
+def test_resume_with_another_checkpoint_of_the_same_sizes_is_refused(command, tmp_path, capsys):
     one, other = mixer.bundled("Mixer-Nano_4"), mixer.bundled("Mixer-Nano_4-cifar10")
     assert command(*NANO, "--pretrained_dir", one) == 0
     capsys.readouterr()
     assert command(*NANO, "--pretrained_dir", other, "--resume") == 1
     error = capsys.readouterr().err
-    assert "origin: Mixer-Nano_4.npz, sha256" in error and "there, Mixer-Nano_4-cifar10.npz, sha256" in error
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (one, other)]
+    assert f"origin: checkpoint of sha256 {hashes[0]} there, checkpoint of sha256 {hashes[1]} now" in error
+    assert command(*NANO, "--from_scratch", "--resume") == 1
+    assert "random weights now" in capsys.readouterr().err
+    copy = shutil.copy(one, tmp_path / "renamed.npz")
+    assert command(*NANO, "--pretrained_dir", copy, "--resume") == 0
 
 
 def test_a_damaged_image_of_a_folder_is_refused_or_left_out(command, tmp_path, capsys):
@@ -717,6 +793,17 @@ def test_from_scratch_starts_from_the_seed(command):
         (("--pretrained_dir", "missing.npz"), "missing.npz: no such file"),
         (("--gradient_accumulation_steps", 3), "a divisor of the batch size 4, found 3"),
         (("--decay_type", "step"), "decay_type: expected one of cosine, linear"),
+        (("--eval_batch_size", 0), "eval_batch_size: expected a positive number, found 0"),
+        (("--eval_every", -5), "eval_every: expected a positive number, found -5"),
+        (("--save_every", 0), "save_every: expected a positive number, found 0"),
+        (("--device", "gpu"), "device: expected cuda, cuda:1, mps or cpu, found 'gpu'"),
+        (("--device", "cuda:99"), "device: expected one of this machine, found cuda:99"),
+        (("--num_steps", 2, "--warmup_steps", 3), "warmup_steps: expected at most num_steps, 2, found 3"),
+        (("--name", ".."), "name: expected the name of a folder, found '..'"),
+        (
+            ("--train_batch_size", 8, "--gradient_accumulation_steps", 2, "--compile", "max-autotune"),
+            "compile: expected",
+        ),
         (("--model_type", "Mixer-B_16", "--pretrained_dir", mixer.bundled("Mixer-Nano_4")), "no Mixer-B_16"),
         (("--model_type", "Mixer-S_16"), "expected one of Mixer-B_16"),
     ],
