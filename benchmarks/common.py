@@ -29,6 +29,7 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
         found["cuda"] = torch.version.cuda
     else:
         found["threads"] = torch.get_num_threads()
+    found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()  # the instructions that PyTorch uses: AVX2 …
     return {**found, "torch": torch.__version__, "python": platform.python_version()}
 
 
@@ -44,32 +45,57 @@ def interleave(
     rounds: int,
     device: torch.device,
     before: Mapping[str, Callable[[], None]] | None = None,
+    after: Mapping[str, Callable[[], None]] | None = None,
+    enough: Callable[[dict[str, list[float]]], bool] | None = None,
 ) -> dict[str, list[float]]:
     """Images per second of each side, round by round; the sides take turns, so that all meet the same machine.
 
-    A side is a function that trains on some images and returns how many. What ``before`` has for a side is called
-    ahead of its turn and not timed.
+    A side is a function that trains on some images and returns how many. What ``before`` and ``after`` have for a
+    side is called around its turn and not timed. Each round starts one side later than the last, so that none always
+    follows the same one at the same place. ``enough`` gets all speeds after each round; if it returns true, that was
+    the last.
     """
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
-        for name, work in sides.items():
-            if before and name in before:
-                before[name]()
+        for name in rotated(list(sides), number):
+            _call(before, name)
             wait_for(device)
             started = time.perf_counter()
-            images = work()
+            images = sides[name]()
             wait_for(device)
             speeds[name].append(images / (time.perf_counter() - started))
+            _call(after, name)
         last = ", ".join(f"{name} {found[-1]:.0f}" for name, found in speeds.items())
         print(f"round {number + 1} of {rounds}, images/s: {last}", flush=True)
+        if enough is not None and enough(speeds):
+            break
     return speeds
 
 
-def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor) -> float:
-    """One step as it is mostly written, for the loops that ours is compared with; returns the loss."""
-    loss = F.cross_entropy(model(images), target)
+def rotated(names: list[str], number: int) -> list[str]:
+    """The order of round ``number``, counted from 0: it starts with name ``number``, and the first follow the last."""
+    start = number % max(1, len(names))
+    return names[start:] + names[:start]
+
+
+def _call(functions: Mapping[str, Callable[[], None]] | None, name: str) -> None:
+    if functions and name in functions:
+        functions[name]()
+
+
+def plain_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor, parts: int = 1
+) -> float:
+    """One step as it is mostly written, for the loops that ours is compared with; returns the loss.
+
+    ``parts`` of equal size go through the model one after another, to save memory; the step is that of the batch.
+    """
+    loss = torch.zeros((), device=images.device)
     optimizer.zero_grad()
-    loss.backward()
+    for some, labels in zip(images.chunk(parts), target.chunk(parts), strict=True):
+        part = F.cross_entropy(model(some), labels) / parts
+        part.backward()
+        loss += part.detach()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.item()

@@ -203,39 +203,56 @@ def weights_table() -> str:
 
 
 TIMES = {
+    "times_timm": "timm's model in our loop, same precision",
     "times_timm_fp32": "timm's model in our loop, fp32",
-    "times_timm_with_tanh": "the same with our GELU, at our precision",
+    "times_timm_with_tanh": "the same with our GELU, same precision",
     "times_a_port_s_loop": "a port's loop, fp32",
+}
+TIMES_ON_A_GPU = {  # there fp32 is one of two
+    **TIMES,
+    "times_timm_fp32": "timm's model in our loop, fp32 (TF32)",
+    "times_a_port_s_loop": "a port's loop, fp32 (no TF32)",
 }
 
 
 def speed_table() -> str:
-    """Ratios of training speed, from the results of small_model_speed.py and train_throughput.py on each device."""
+    """Ratios of training speed, from all results of small_model_speed.py and train_throughput.py."""
     lines = [["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"], ["---"] * 5]
-    for stem, ratios in (
-        ("small_model_speed", {"times_the_obvious_loop": "the obvious loop"}),
-        ("train_throughput", TIMES),
-    ):
-        for device in ("cpu", "cuda"):
-            found = stored(f"{stem}-{device}.json")
-            for key, base in ratios.items():
-                lines += [speed_row(found, key, base, side) for side in plain_and_fastest(found.get(key, {}), base)]
+    for script in ("small_model_speed", "train_throughput"):
+        for path in sorted(RESULTS.parent.glob(f"{script}-*.json"), key=lambda path: path.stem):
+            found = stored(path.name)
+            throughput = TIMES if found["machine"]["device"] == "cpu" else TIMES_ON_A_GPU
+            for key, base in {"times_the_obvious_loop": "the obvious loop", **throughput}.items():
+                lines += [speed_row(found, key, base, side) for side in sides_to_show(found, key, base)]
     return markdown(lines)
 
 
-def plain_and_fastest(ratios: dict[str, dict[str, float]], base: str) -> list[str]:
-    """Of our sides the first, in plain fp32, and the one that gains most; the file has all."""
-    ours = [side for side in ratios if side != base]
-    return list(dict.fromkeys([*ours[:1], *sorted(ours, key=lambda side: -ratios[side]["median"])[:1]]))
+def sides_to_show(found: dict[str, Any], key: str, base: str) -> list[str]:
+    """Of our sides the first, in plain fp32, and the fastest, whatever its ratio; the file has all."""
+    ours = [side for side in found.get(key, {}) if side != base]
+    if not ours:
+        return []
+    fastest = max(ours, key=lambda side: found["images_per_second"][side]["median"])
+    if key == "times_timm_with_tanh":
+        return [fastest]
+    if key == "times_timm_fp32":  # for our fp32 it says what times_timm says
+        return [fastest] if fastest != ours[0] else []
+    return list(dict.fromkeys([ours[0], fastest]))
 
 
 def speed_row(found: dict[str, Any], key: str, base: str, side: str) -> list[str]:
     what = found["what"].split(";")[0].removeprefix("images/s training ")
-    machine = found["machine"]
-    chip = f"{machine['processor']}, {machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
     ratio, speed = found[key][side], found["images_per_second"][side]["median"]
     times = f"**{ratio['median']}** × {base}"
-    return [f"{what}; {chip}", side, f"{speed:.0f}", times, f"{ratio['low']} to {ratio['high']}"]
+    return [f"{what}; {chip(found['machine'])}", side, f"{speed:.0f}", times, f"{ratio['low']} to {ratio['high']}"]
+
+
+def chip(machine: dict[str, Any]) -> str:
+    """A GPU's name; or a processor, the instructions that PyTorch uses there if they were noted, and its threads."""
+    if machine["device"] != "cpu":
+        return str(machine["device"])
+    instructions = f" ({machine['cpu_capability']})" if "cpu_capability" in machine else ""
+    return f"{machine['processor']}{instructions}, {machine['threads']} threads"
 
 
 def stored(name: str) -> dict[str, Any]:
