@@ -27,6 +27,7 @@ import mixer
 from mixer.checkpoint import OFFICIAL_FILES
 from mixer.data import ImageData, load_data
 from mixer.recipes import FROM_SCRATCH, PUBLISHED, PUBLISHED_TEST_IMAGES, RECIPES, Recipe
+from mixer.run_folder import History
 from mixer.train import TrainingError, evaluate, pick_accumulation, pick_device, pick_precision
 
 OWN = {"Mixer-Nano_4": "Tiny ImageNet-200 at 32 px, this project"}  # come with the package
@@ -65,9 +66,13 @@ def run(path: Path, recipe: Recipe, data: ImageData, folder: Path, options: dict
     if options["gradient_accumulation_steps"] is None:
         parts = pick_accumulation(model.config, recipe.batch_size, options["device"], options["precision"])
         options = options | {"gradient_accumulation_steps": parts}
-    history = mixer.finetune(model, data, recipe, output_dir=folder, resume=True, save_every=200, **options)
+    every = {"save_every": 200, "eval_every": max(1, recipe.num_steps // 10)}
+    history = mixer.finetune(model, data, recipe, output_dir=folder, resume=True, **every, **options)
     scores = evaluate(model, data.x_test, data.y_test, precision=options["precision"])
-    right = (scores.predictions == data.y_test.cpu()).float()
+    truth = data.y_test.cpu()
+    right = (scores.predictions == truth).float()
+    number = len(data.classes)
+    pairs = torch.bincount(number * truth + scores.predictions, minlength=number**2).reshape(number, number)
     return {
         "num_steps": recipe.num_steps,
         "batch_size": recipe.batch_size,
@@ -77,7 +82,22 @@ def run(path: Path, recipe: Recipe, data: ImageData, folder: Path, options: dict
         "test_images": scores.num_images,
         f"accuracy_of_first_{FIRST}": round(float(right[:FIRST].mean()), 6) if len(right) >= FIRST else None,
         "seconds": round(history.seconds, 1),
+        "wall_seconds": round(history.wall_seconds, 1),
         "images_per_second": round(history.images_per_second, 1),
+        "curve": thinned(history),
+        "classes": list(data.classes),
+        "confusion": pairs.tolist(),
+    }
+
+
+def thinned(history: History, points: int = 100) -> dict[str, list[float]]:
+    """What a plot of the run needs: every test, and the loss of about ``points`` steps."""
+    every = max(1, len(history.steps) // points)
+    return {
+        "steps": history.steps[::every],
+        "loss": [round(loss, 4) for loss in history.loss[::every]],
+        "eval_steps": history.eval_steps,
+        "test_accuracy": history.test_accuracy,
     }
 
 
@@ -114,7 +134,7 @@ def reproduce(name: str, args: argparse.Namespace, data: ImageData) -> None:
         before = read(args.output).get("runs", [])
         if any(is_same(old, settings) and old["checkpoint_sha256"] == checkpoint for old in before):
             continue
-        folder = args.runs / f"{name}-{checkpoint[:8]}-{recipe_name}-{recipe.seed}"
+        folder = args.runs / f"{name}-{checkpoint[:8]}-{data.name}-{recipe_name}-{args.precision}-{recipe.seed}"
         found = run(path, recipe, data, folder, options)
         entry = {**settings, **found, "date": time.strftime("%Y-%m-%d"), "machine": machine(args.device)}
         record(entry, args.output)
@@ -135,7 +155,8 @@ def record(entry: dict[str, Any], path: Path) -> None:
         or (old["checkpoint_sha256"] == entry["checkpoint_sha256"] and not is_same(old, entry))
     ]
     header = {
-        "what": "test accuracy after fine-tuning, a run each; seconds and images a second are those of training alone. "
+        "what": "test accuracy after fine-tuning, a run each; seconds and images a second are those of training alone, "
+        "wall_seconds those with tests and files. confusion counts test images: a row for each true class. "
         f"accuracy counts all test images, accuracy_of_first_{FIRST} as many as the official pipeline scores",
         "command": "python benchmarks/reproduce.py",
     }

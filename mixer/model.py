@@ -122,7 +122,7 @@ class MlpMixer(nn.Module):
         """Per-patch fully connected layer: (B, 3, H, W) -> (B, S, C), tokens row by row."""
         self._check_images(images)
         x = self.stem(images)  # (B, C, H/P, W/P)
-        return x.flatten(2).transpose(1, 2)  # (B, S, C)
+        return x.flatten(2).transpose(1, 2).contiguous()  # (B, S, C); else every norm copies its input
 
     def _check_images(self, images: Tensor) -> None:
         expected = (self.config.in_channels, *self.config.image_hw)
