@@ -60,8 +60,6 @@ class Recipe:
         for name in ("label_smoothing", "dropout", "stochastic_depth", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a number in [0, 1), found {getattr(self, name)!r}")
-        if self.warmup_steps > self.num_steps:
-            raise ValueError(f"warmup_steps: expected at most num_steps, {self.num_steps}, found {self.warmup_steps}")
         if not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm: expected a positive number, found {self.max_grad_norm!r}")
         if not 0 < self.train_fraction <= 1:

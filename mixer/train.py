@@ -836,7 +836,10 @@ def _recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
     for setting in fields(Recipe):
         if getattr(args, setting.name, None) is not None:
             changes[setting.name] = getattr(args, setting.name)
-    return args.dataset or dataset, replace(RECIPES[args.recipe or "official"], **changes)
+    recipe = replace(RECIPES[args.recipe or "official"], **changes)
+    if recipe.warmup_steps > recipe.num_steps:  # such a run would end before its rate is worth the name
+        raise ValueError(f"warmup_steps: expected at most num_steps, {recipe.num_steps}, found {recipe.warmup_steps}")
+    return args.dataset or dataset, recipe
 
 
 def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) -> tuple[MlpMixer, str]:
