@@ -21,6 +21,7 @@ LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's is 1e-5
 class MlpBlock(nn.Module):
     """Two linear layers with a GELU between them, along the last axis: (..., D) -> (..., D).
 
+    With ``columns=True`` along the middle axis instead, every column on its own: (B, D, n) -> (B, D, n).
     The GELU is the tanh approximation, which Flax's ``nn.gelu`` is by default and the official
     weights were trained with.
     """
@@ -32,9 +33,16 @@ class MlpBlock(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.fc1(x))  # (..., hidden)
-        return self.dropout(self.fc2(self.dropout(x)))  # (..., D)
+    def forward(self, x: Tensor, columns: bool = False) -> Tensor:
+        x = self.act(_linear(self.fc1, x, columns))  # (..., hidden) or (B, hidden, n)
+        return self.dropout(_linear(self.fc2, self.dropout(x), columns))  # as x came in
+
+
+def _linear(layer: nn.Linear, x: Tensor, columns: bool) -> Tensor:
+    """``layer`` along the last axis; for columns the W x + b of equation 1, which needs no transposed copy of x."""
+    if not columns:
+        return layer(x)
+    return torch.baddbmm(layer.bias[:, None], layer.weight.expand(x.shape[0], -1, -1), x)
 
 
 class StochasticDepth(nn.Module):
@@ -73,8 +81,7 @@ class MixerBlock(nn.Module):
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """What token mixing adds to ``x``: every channel on its own, the same MLP for all."""
-        y = self.norm1(x).transpose(1, 2)  # (B, C, S)
-        return self.token_mixing(y).transpose(1, 2)  # (B, S, C)
+        return self.token_mixing(self.norm1(x), columns=True)  # (B, S, C)
 
     def mix_channels(self, x: Tensor) -> Tensor:
         """What channel mixing adds to ``x``: every token on its own, the same MLP for all."""

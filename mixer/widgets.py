@@ -234,12 +234,9 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
         assert isinstance(block, MixerBlock)
         start = torch.randint(-4, 5, (num_tokens, num_channels), dtype=torch.float64) / 2
 
-    def on_columns(mlp: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return mlp(x.transpose(1, 2)).transpose(1, 2)  # (1, S, C)
-
     layers: dict[str, Callable[[Tensor], Tensor]] = {
         "your change": lambda x: x,
-        "token-mixing MLP": lambda x: on_columns(block.token_mixing, x),
+        "token-mixing MLP": lambda x: block.token_mixing(x, columns=True),
         "channel-mixing MLP": lambda x: block.channel_mixing(x),
         "LayerNorm": lambda x: block.norm1(x),
         "LayerNorm + token mixing": lambda x: block.mix_tokens(x),

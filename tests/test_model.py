@@ -12,7 +12,7 @@ from torch import nn
 
 import mixer
 from mixer.config import MixerConfig, get_config
-from mixer.model import MixerBlock, MlpMixer, StochasticDepth
+from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth
 
 TINY = MixerConfig(
     patch_size=4, num_blocks=3, hidden_dim=12, tokens_mlp_dim=10, channels_mlp_dim=20, num_classes=5, image_size=(8, 12)
@@ -262,6 +262,28 @@ def test_stochastic_depth_drops_each_mlp_on_its_own():
     matches = torch.stack([torch.isclose(seen, one).flatten(1).all(1) for one in possible])
     assert (matches.sum(0) == 1).all()
     assert matches.any(1).all()
+
+
+def test_mlp_on_columns_is_the_mlp_on_transposed_tables():
+    torch.manual_seed(0)
+    mlp = MlpBlock(6, 5).double()
+    x = torch.randn(3, 6, 4, dtype=torch.float64, requires_grad=True)  # (B, S, C)
+    by_rows = mlp(x.transpose(1, 2)).transpose(1, 2)
+    by_columns = mlp(x, columns=True)
+    assert by_columns.shape == x.shape and by_columns.is_contiguous()
+    torch.testing.assert_close(by_columns, by_rows, rtol=1e-12, atol=1e-12)
+    inputs, weighting = [x, *mlp.parameters()], torch.randn_like(x)
+    expected = torch.autograd.grad((by_rows * weighting).sum(), inputs)
+    found = torch.autograd.grad((by_columns * weighting).sum(), inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_both_mlps_compute_in_the_precision_of_autocast(precision):
+    block = MixerBlock(MixerConfig(4, 1, 8, 8, 8, num_classes=3, image_size=8))
+    with torch.autocast("cpu", precision):
+        assert block.mix_tokens(torch.randn(2, 4, 8)).dtype == precision
+        assert block.mix_channels(torch.randn(2, 4, 8)).dtype == precision
 
 
 def test_dropout_acts_while_training():
