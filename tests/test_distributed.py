@@ -55,12 +55,17 @@ with processes.joined(torch.device("cpu")):
 """
 
 
-def start(arguments: list[str], folder: Path) -> str:
-    """Start two processes as torchrun does; returns what they wrote to stdout."""
+def two_processes(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What became of two processes, started by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
     path = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
+
+
+def start(arguments: list[str], folder: Path) -> str:
+    """Run two processes that should end well; returns what they wrote to stdout."""
+    done = two_processes(arguments, folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -89,6 +94,15 @@ def test_command_line_in_two_processes(tmp_path: Path) -> None:
     assert all((tmp_path / "digits-1_2" / name).exists() for name in files)
     history = json.loads((tmp_path / "digits-1_2" / "history.json").read_text())
     assert history["steps"] == [0, 1] and history["eval_steps"] == [2]
+
+
+@gloo
+def test_command_line_names_a_batch_too_small_for_two_processes(tmp_path: Path) -> None:
+    sizes = ["--train_batch_size", "1", "--model_type", "Mixer-Nano_4", "--device", "cpu", "--precision", "fp32"]
+    done = two_processes(["-m", "mixer.train", "--name", "digits-1_2", *sizes, "--output_dir", "out"], tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("error: batch size: expected an image for each of 2 processes, found 1") == 1
+    assert not (tmp_path / "out" / "digits-1_2" / "metrics.jsonl").exists()
 
 
 class Rank:

@@ -718,7 +718,9 @@ def test_resume_with_another_checkpoint_of_the_same_sizes_is_refused(command, tm
     assert command(*NANO, "--pretrained_dir", copy, "--resume") == 0
 
 
-def test_a_damaged_image_of_a_folder_is_refused_or_left_out(command, tmp_path, capsys):
+@pytest.fixture
+def pets(tmp_path):
+    """A folder data set of two classes, four images each to train and to test."""
     from PIL import Image
 
     for split in ("train", "test"):
@@ -727,13 +729,30 @@ def test_a_damaged_image_of_a_folder_is_refused_or_left_out(command, tmp_path, c
             for number in range(4):
                 image = Image.new("RGB", (32, 32), (100 * label, 50, 10 * number))
                 image.save(tmp_path / "pets" / split / name / f"{number}.png")
-    (tmp_path / "pets" / "train" / "dark" / "2.png").write_bytes(b"no picture")
-    there = (*NANO, "--dataset", f"folder:{tmp_path / 'pets'}")
+    return tmp_path / "pets"
+
+
+def test_a_damaged_image_of_a_folder_is_refused_or_left_out(command, pets, capsys):
+    (pets / "train" / "dark" / "2.png").write_bytes(b"no picture")
+    there = (*NANO, "--dataset", f"folder:{pets}")
     assert command(*there) == 1
     assert "2.png: expected an image" in capsys.readouterr().err
     with pytest.warns(UserWarning, match="left out 1 unreadable images"):
         assert command(*there, "--skip_unreadable") == 0
     assert json.loads((command.folder / "digits-1_3" / "config.json").read_text())["data"]["classes"] == 2
+
+
+def test_a_folder_without_images_or_classes_is_refused(command, pets, capsys):
+    there = (*NANO, "--dataset", f"folder:{pets}")
+    for image in (pets / "test" / "light").iterdir():
+        image.unlink()
+    assert command(*there) == 1
+    assert "test/light: expected at least one image of this class, found none" in capsys.readouterr().err
+    shutil.rmtree(pets / "train")
+    (pets / "train").mkdir()
+    assert command(*there) == 1
+    assert "train: expected one folder for each class, found an empty folder" in capsys.readouterr().err
+    assert not (command.folder / "digits-1_3").exists()
 
 
 def recipe_of(*arguments):
@@ -758,7 +777,6 @@ def test_every_setting_of_a_recipe_has_a_flag():
         "cutmix": 1.0,
         "dropout": 0.1,
     }
-    beyond["auto_augment_magnitude"] = 5
     beyond |= {"label_smoothing": 0.1, "stochastic_depth": 0.2, "ema_decay": 0.99, "train_fraction": 1.0}
     words = [word for name, value in beyond.items() for word in (f"--{name}", str(value))]
     assert recipe_of("--name", "try", *words)[1] == Recipe(**beyond)

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mixer import MODELS, bundled, plots
-from mixer.recipes import PUBLISHED
+from mixer.recipes import PUBLISHED, PUBLISHED_TEST_IMAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
@@ -143,11 +143,12 @@ def accuracies() -> list[dict[str, Any]]:
 def table() -> str:
     """The README's table: every official row, run or not, and the project's own below."""
     kinds = kinds_of_runs()
-    head = ["upstream", "model", "official", "this repository", "seeds", "steps", "training, each", "machine"]
+    official = f"official, of {PUBLISHED_TEST_IMAGES:,} images"
+    head = ["upstream", "model", official, "this repository", "seeds", "steps", "wall time, each", "machine"]
     lines = [head, ["---"] * len(head)]
-    for name, official in PUBLISHED.items():
-        published = f"{100 * official['accuracy']:.2f} %" + (f" ({official['note']})" if "note" in official else "")
-        first = [official["upstream"], official["label"], published]
+    for name, row in PUBLISHED.items():
+        published = f"{100 * row['accuracy']:.2f} %" + (f" ({row['note']})" if "note" in row else "")
+        first = [row["upstream"], row["label"], published]
         for runs in kinds.get(name, []):
             lines.append([*first, *measured(runs, compare=True)])
         if name not in kinds:
@@ -159,13 +160,14 @@ def table() -> str:
 
 
 def measured(runs: list[dict[str, Any]], compare: bool) -> list[str]:
-    """The last five columns, for runs that differ in their seed alone; ``compare`` adds the first 9,728 images."""
+    """The last five columns, of runs that differ in their seed alone; ``compare`` adds the official way to count."""
     said = f"{100 * mean(runs, 'accuracy'):.2f} %" + (f" ({spread(runs)})" if len(runs) > 1 else "")
     said += f" of {runs[0]['test_images']:,} images"
     if compare:
-        said += f", {100 * mean(runs, 'accuracy_of_first_9728'):.2f} % of the first 9,728"
+        first = mean(runs, f"accuracy_of_first_{PUBLISHED_TEST_IMAGES}")
+        said += f", {100 * first:.2f} % of the first {PUBLISHED_TEST_IMAGES:,}"
     steps = f"{runs[0]['num_steps']:,} of {runs[0]['batch_size']} images (`{runs[0]['recipe']}`)"
-    return [said, str(len(runs)), steps, duration(mean(runs, "seconds")), where(runs[0])]
+    return [said, str(len(runs)), steps, duration(mean(runs, "wall_seconds")), where(runs[0])]
 
 
 def duration(seconds: float) -> str:
