@@ -50,7 +50,7 @@ class ObviousLoop:
 
 def loops(data: ImageData, batch_size: int, device: torch.device) -> dict[str, Any]:
     """Name -> an object with ``run_step()``: from the obvious loop to ours."""
-    recipe = replace(RECIPES[RECIPE], batch_size=batch_size)
+    recipe = replace(RECIPES[RECIPE], batch_size=batch_size, optimizer="adamw")  # as the obvious loop
     on_device = data.to(device)
 
     def ours(precision: str, compile: bool | str) -> Loop:
