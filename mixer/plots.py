@@ -23,6 +23,7 @@ import matplotlib.ticker
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
@@ -315,6 +316,13 @@ def rgb_filter_grid(
     return fig
 
 
+def _percent_ticks(axis: Axis) -> None:
+    """Ticks for shares from 0 to 1, at round percents and with all their digits: 0.6 -> 60%, 0.965 -> 96.5%."""
+    if axis.get_scale() == "linear":
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
+
+
 def curves(
     steps: ArrayLike,
     series: Mapping[str, ArrayLike],
@@ -350,10 +358,10 @@ def curves(
     ax.grid(axis="y")
     if title:
         ax.set_title(title)
-    if percent:
-        ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     if log:
         ax.set_yscale("log")
+    if percent:
+        _percent_ticks(ax.yaxis)
     if len(series) > 1:
         ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {}))
     figure = ax.get_figure()
@@ -703,8 +711,8 @@ def _draw_accuracies(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         _draw_words(ax, 1.03, y - up, ", ".join(said), **place)
         _draw_words(ax, 1.03, y + down, row["note"], size=8, color=_SOFT, **place)
     ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
-    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    _percent_ticks(ax.xaxis)
+    ax.locator_params(axis="x", nbins=6)
     ax.grid(axis="x", color="#E4E4E4")
     ax.set_axisbelow(True)
     for side in ("left", "right", "top"):
@@ -1055,7 +1063,7 @@ def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fi
                 left += share
         ax.set_title(measure)
         ax.set_xlim(0, 1)
-        ax.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+        _percent_ticks(ax.xaxis)
     axes[0].set_yticks(range(len(models)), models)
     axes[0].invert_yaxis()
     fig.legend(list(bars.values()), list(bars), loc="outside lower center", ncols=len(bars))
@@ -1380,7 +1388,7 @@ def similarity_histogram(series: Mapping[str, ArrayLike | Tensor], limit: float 
         ax.annotate("twins ", (limit, 0.93), xycoords=("data", "axes fraction"), ha="right", fontsize=9)
     ax.set_xlabel("similarity of the two units of a pair (−1: opposite)")
     ax.set_ylabel("share of the pairs")
-    ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    _percent_ticks(ax.yaxis)
     ax.legend()
     return fig
 
@@ -1456,7 +1464,7 @@ def update_sizes(
     right.set_title("share of what it is added to")
     right.set_yscale("log")
     right.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
-    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    _percent_ticks(right.yaxis)
     right.minorticks_off()
     left.legend()
     return fig
@@ -1700,7 +1708,7 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
         ax.set_xlabel("step")
         ax.grid(axis="y")
     axes[0].set_ylabel("test accuracy")
-    axes[0].yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    _percent_ticks(axes[0].yaxis)
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="pixels")
     return fig
 
@@ -1726,7 +1734,7 @@ def shift_curves(
         ax.set_title(title)
         ax.set_xticks(list(shifts))
         ax.set_xlabel("moved right by … pixels")
-        ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+        _percent_ticks(ax.yaxis)
         ax.set_ylim(bottom=0.0)
         ax.grid(axis="y")
     handles, labels = fig.axes[0].get_legend_handles_labels()
