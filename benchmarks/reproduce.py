@@ -201,7 +201,7 @@ def main() -> int:
             failed.append(name)
             print(f"{name}: not run: {error}", file=sys.stderr, flush=True)
         except KeyboardInterrupt as interrupt:
-            print(f"{interrupt or 'stopped'}. To go on: the same command", file=sys.stderr)
+            print(f"{str(interrupt) or 'stopped'}. To go on: the same command", file=sys.stderr)
             return 130
     if failed:
         print(f"not run: {', '.join(failed)}; the same command tries them again", file=sys.stderr)

@@ -40,7 +40,8 @@ class RunFolder:
             raise ValueError(f"{path}: holds a run; resume goes on with it, another name starts a new one")
         for left in path.glob("*.tmp"):  # of a process that was killed while it wrote
             left.unlink()
-        free, needed = shutil.disk_usage(path).free, 3 * state_bytes  # the state beside its successor, two models
+        there = sum(file.stat().st_size for file in path.glob("*.npz"))  # of the run that goes on
+        free, needed = shutil.disk_usage(path).free, 3 * state_bytes - there  # state, its successor, two models
         if free < needed:
             raise OSError(f"{path}: the run needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
 

@@ -15,6 +15,7 @@ References:
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import signal
@@ -62,7 +63,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for, else the best at hand: CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ValueError: no such device, or not on this machine.
+        ValueError: no such device, not on this machine, or more processes than GPUs.
     """
     try:
         chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
@@ -71,7 +72,10 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
         raise ValueError(f"device: expected one of this machine, found {device}, but PyTorch sees no such CUDA GPU")
     if chosen.type == "cuda" and chosen.index is None:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))  # torchrun gives each process a GPU
+        rank, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if rank >= gpus:
+            raise ValueError(f"processes: expected at most one for each GPU of this machine, {gpus}, found {rank + 1}")
+        return torch.device("cuda", rank)  # torchrun gives each process a GPU
     if device is not None:
         return chosen
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -367,6 +371,8 @@ def train(
         if first:
             folder = RunFolder(Path(output_dir), _state_bytes(model, recipe), resume)
         state_file = Path(output_dir) / "state.npz"
+    elif state_file is not None and first:
+        check_writable(Path(state_file).parent)
     model.to(device).train()
     loop = Loop(model, data.to(device), recipe, precision, compile, gradient_accumulation_steps, origin)
     if resume and state_file is not None:
@@ -399,6 +405,8 @@ def train(
                 folder.log(loop)
             stop = processes.total([interrupt.asked], device)[0] > 0  # the same answer in all processes
             save = done or (save_every and loop.step % save_every == 0) or stop
+            if save:
+                loop.check_weights()
             if state_file is not None and save and first:
                 loop.save(state_file)
             if stop and not done:
@@ -633,6 +641,20 @@ class Loop:
         self.history.test_loss.append(loss_in_all / count)
         return right_in_all / count
 
+    def check_weights(self) -> None:
+        """Score a few training images, so that the state of a run that has diverged does not replace a good one.
+
+        Raises:
+            TrainingError: their loss is not finite.
+        """
+        images, labels = self.data.x_train[:64], self.data.y_train[:64]
+        loss = evaluate(self.model, images, labels, batch_size=16, precision=self.precision).loss
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"step {self.step}: the loss is {loss} after it; {self.kept}. Start again under another name with a "
+                "lower learning rate or a longer warm-up"
+            )
+
     def weights(self) -> MlpMixer:
         """The model that counts: the averaged one, if weights are averaged."""
         return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
@@ -755,7 +777,7 @@ def quick(steps: int, quick_steps: int) -> int:
 
 # -------------------------------------------------------------------------------- command line
 
-_NAME = re.compile(r"(?P<dataset>\w+)-(?P<warmup_steps>\d+)_(?P<num_steps>\d+)")
+_NAME = re.compile(r"(?P<dataset>[\w-]+)-(?P<warmup_steps>\d+)_(?P<num_steps>\d+)")
 
 _EXAMPLES = """\
 examples:
@@ -766,7 +788,7 @@ examples:
   python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 --resume
       go on with a run that was stopped or killed
   torchrun --nproc_per_node=4 -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
-      the same on four GPUs of this machine: the batch of 512 is shared out, the result is that of one process
+      the same on four GPUs of this machine: the batch of 512 is shared out, the losses are those of one
   python -m mixer.train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 --warmup_steps 5 \\
       --train_batch_size 64
       the project's own small model, which comes with the package, on a CPU
@@ -783,7 +805,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--name", required=True, help="of the run; DATASET-WARMUP_STEPS sets data set, warm-up and steps unless given")
     add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
-    add("--model_type", default="Mixer-B_16", help="Mixer-B_16, Mixer-L_16-21k, Mixer-Nano_4 … (default: Mixer-B_16)")
+    known = ", ".join([*OFFICIAL_FILES, "Mixer-Nano_4"])
+    add("--model_type", default="Mixer-B_16", help=f"{known}; from scratch any of mixer.MODELS (default: Mixer-B_16)")
     add("--pretrained_dir", help="the checkpoint, an .npz file (default: the official one, downloaded)")
     add("--from_scratch", action="store_true", help="start from random weights, as the pre-training recipes do")
     add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name (default: cifar10)")
@@ -801,7 +824,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--warmup_steps", type=int, help="steps of linear warm-up (official: 500)")
     add("--max_grad_norm", type=float, help="gradients longer than this are cut to it (official: 1.0)")
     add("--optimizer", help="sgd, adamw or muon (official: sgd)")
-    beyond = parser.add_argument_group("beyond the official recipe, all off in it")
+    beyond = parser.add_argument_group("beyond the official recipe")
     beyond.add_argument("--augmentation", help="inception (official), pad_crop or none")
     beyond.add_argument("--auto_augment", help="randaugment, trivialaugment or none")
     beyond.add_argument("--auto_augment_magnitude", type=int, help="of randaugment (default: 9)")
@@ -842,13 +865,12 @@ def _recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
     return args.dataset or dataset, recipe
 
 
-def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) -> tuple[MlpMixer, str]:
-    """A new model, or one from a checkpoint with a new head, zero as in the official code; and what it came from."""
+def _checkpoint(args: argparse.Namespace) -> Path | None:
+    """The file to start from, downloaded if need be and seen to be of the model's sizes; none for random weights."""
     if args.from_scratch or args.recipe in FROM_SCRATCH:
         if args.pretrained_dir:
             raise ValueError("pretrained_dir: expected none for a run from scratch")
-        rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
-        return create_model(args.model_type, num_classes, args.image_size, **rates), "random weights"
+        return None
     expected = get_config(args.model_type)  # an unknown name ends here, before any download
     path = args.pretrained_dir
     if path is None:
@@ -865,6 +887,16 @@ def _starting_model(args: argparse.Namespace, recipe: Recipe, num_classes: int) 
         raise ValueError(
             f"{path}: no {args.model_type}: expected {expected.num_classes} classes, found {found.num_classes}"
         )
+    return Path(path)
+
+
+def _starting_model(
+    args: argparse.Namespace, path: Path | None, recipe: Recipe, num_classes: int
+) -> tuple[MlpMixer, str]:
+    """A new model, or one from a checkpoint with a new head, zero as in the official code; and what it came from."""
+    if path is None:
+        rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+        return create_model(args.model_type, num_classes, args.image_size, **rates), "random weights"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the head is new
         loaded = from_npz(path, args.image_size, num_classes)
@@ -884,17 +916,19 @@ def _run(args: argparse.Namespace) -> None:
     dataset, recipe = _recipe_of(args)
     precision = "fp16" if args.fp16 else args.precision or "auto"
     pick_precision(pick_device(args.device), precision)
-    config = get_config(args.model_type, image_size=args.image_size)
+    get_config(args.model_type, image_size=args.image_size)
     _check_batch(recipe, args.gradient_accumulation_steps, args.compile or False)
     folder = Path(args.output_dir) / args.name
     if processes.rank() == 0:
         check_writable(folder)
         if args.resume and not (folder / "state.npz").exists():
             print(f"{folder}: no state to go on from, so the run starts at step 0")
+    path = _checkpoint(args)
+    config = read_config(path, args.image_size) if path else get_config(args.model_type, image_size=args.image_size)
     torch.manual_seed(recipe.seed)
     with processes.one_after_the_first():
         data = mixer_data.load_data(dataset, image_size=config.image_hw[0], skip_unreadable=args.skip_unreadable)
-    model, origin = _starting_model(args, recipe, len(data.classes))
+    model, origin = _starting_model(args, path, recipe, len(data.classes))
     from_scratch = args.from_scratch or args.recipe in FROM_SCRATCH
     eval_every = args.eval_every
     if eval_every is None:
@@ -928,8 +962,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except torch.OutOfMemoryError as error:
+        print(f"error: out of memory with the model and the data set alone: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interrupt:
-        print(f"{interrupt or 'stopped'}. To go on: the same command with --resume", file=sys.stderr)
+        print(f"{str(interrupt) or 'stopped'}. To go on: the same command with --resume", file=sys.stderr)
         return 130
     return 0
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,20 @@ gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="thi
 
 RECIPE = Recipe(num_steps=6, warmup_steps=2, batch_size=12, train_fraction=1.0, learning_rate=0.3)
 
+
+def odd_data() -> ImageData:
+    """A test set that two processes cannot halve."""
+    data = make_data()
+    return replace(data, x_test=data.x_test[:9], y_test=data.y_test[:9])
+
+
 WORKER = """
 import sys
 from pathlib import Path
 
 import torch
-from test_distributed import RECIPE
-from test_train import make_data, run, same_weights, tiny_model
+from test_distributed import RECIPE, odd_data
+from test_train import run, same_weights, tiny_model
 
 import mixer.train as mixer_train
 from mixer import processes
@@ -36,7 +44,7 @@ folder = Path(sys.argv[1])
 with processes.joined(torch.device("cpu")):
     whole, resumed = tiny_model(), tiny_model(seed=5)
     options = {"eval_every": 3, "gradient_accumulation_steps": 2}
-    run(whole, make_data(), RECIPE, output_dir=folder / "whole", **options)
+    run(whole, odd_data(), RECIPE, output_dir=folder / "whole", **options)
 
     step = mixer_train.Loop.run_step
 
@@ -47,10 +55,10 @@ with processes.joined(torch.device("cpu")):
 
     mixer_train.Loop.run_step = stop_at_3
     try:
-        run(tiny_model(), make_data(), RECIPE, output_dir=folder / "parts", save_every=2, **options)
+        run(tiny_model(), odd_data(), RECIPE, output_dir=folder / "parts", save_every=2, **options)
     except RuntimeError:
         mixer_train.Loop.run_step = step
-    run(resumed, make_data(), RECIPE, output_dir=folder / "parts", resume=True, **options)
+    run(resumed, odd_data(), RECIPE, output_dir=folder / "parts", resume=True, **options)
     (folder / f"same-{processes.rank()}").write_text(str(same_weights(whole, resumed)))
 """
 
@@ -75,7 +83,7 @@ def test_two_processes_are_as_one_and_go_on_where_they_stopped(tmp_path: Path) -
     (tmp_path / "worker.py").write_text(WORKER)
     start(["worker.py", str(tmp_path)], tmp_path)
     assert [(tmp_path / f"same-{rank}").read_text() for rank in range(2)] == ["True", "True"]
-    alone = run(tiny_model(), make_data(), RECIPE, eval_every=3)
+    alone = run(tiny_model(), odd_data(), RECIPE, eval_every=3)
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     steps, tests = [line for line in lines if "loss" in line], [line for line in lines if "test_loss" in line]
     np.testing.assert_allclose([line["loss"] for line in steps], alone.loss, rtol=1e-5, atol=1e-5)
@@ -101,7 +109,7 @@ def test_command_line_names_a_batch_too_small_for_two_processes(tmp_path: Path) 
     sizes = ["--train_batch_size", "1", "--model_type", "Mixer-Nano_4", "--device", "cpu", "--precision", "fp32"]
     done = two_processes(["-m", "mixer.train", "--name", "digits-1_2", *sizes, "--output_dir", "out"], tmp_path)
     assert done.returncode != 0
-    assert done.stderr.count("error: batch size: expected an image for each of 2 processes, found 1") == 1
+    assert "error: batch size: expected an image for each of 2 processes, found 1" in done.stderr
     assert not (tmp_path / "out" / "digits-1_2" / "metrics.jsonl").exists()
 
 
@@ -158,3 +166,6 @@ def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mixer_train.pick_device() == mixer_train.pick_device("cuda") == torch.device("cuda", 3)
     assert mixer_train.pick_device("cuda:1") == torch.device("cuda", 1)
     assert mixer_train.pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(ValueError, match="one for each GPU of this machine, 4, found 5"):
+        mixer_train.pick_device()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 
@@ -529,17 +530,50 @@ def test_what_is_in_a_run_folder(data, tmp_path):
 # ------------------------------------------------------------------------------------------------ trouble
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(data, tmp_path):
+def test_the_state_of_a_step_that_diverged_does_not_replace_a_good_one(data, tmp_path, monkeypatch):
+    update = mixer_train.Loop._update
+
+    def diverge(loop):
+        loss = update(loop)
+        if loop.step == 3:
+            with torch.no_grad():
+                loop.model.stem.weight.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(mixer_train.Loop, "_update", diverge)
+    with pytest.raises(TrainingError, match=r"^step 4: the loss is nan after it; the state after step 3 is good"):
+        run(tiny_model(), data, state_file=tmp_path / "state.npz", save_every=1)
+    monkeypatch.undo()
+    whole, resumed = tiny_model(), tiny_model(seed=5)
+    run(whole, data)
+    run(resumed, data, state_file=tmp_path / "state.npz", resume=True)
+    assert same_weights(whole, resumed)
+
+
+def test_label_smoothing_is_torch_s(data):
+    recipe = replace(SHORT, label_smoothing=0.2, augmentation="none", num_steps=1, warmup_steps=1)
     model = tiny_model()
+    torch.nn.init.normal_(model.head.weight)
+    rows = mixer_train.batch_indices(int(len(data.x_train) * recipe.train_fraction), recipe.batch_size, 0, recipe.seed)
+    logits = model(mixer.data.normalize(data.x_train[rows]))
+    expected = torch.nn.functional.cross_entropy(logits, data.y_train[rows], label_smoothing=0.2).item()
+    plain = torch.nn.functional.cross_entropy(logits, data.y_train[rows]).item()
+    assert run(model, data, recipe).loss[0] == pytest.approx(expected, rel=1e-5)
+    assert abs(plain - expected) > 1e-3
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(data, tmp_path):
+    model, state = tiny_model(), tmp_path / "state.npz"
     recipe = replace(SHORT, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e30, augmentation="none")
     with pytest.raises(TrainingError, match=r"^step \d: the loss is .*lower learning rate"):
-        run(model, data, recipe, state_file=tmp_path / "state.npz", save_every=1)
+        run(model, data, recipe, state_file=state, save_every=1)
+    assert not state.exists()  # of its only step nothing is worth keeping
     with pytest.raises(TrainingError, match=r"no state had been written yet\. Start again under another name"):
         run(tiny_model(), data, recipe)
-    with pytest.raises(TrainingError, match=r"the state after step \d is good and stays in .*state\.npz"):
-        run(tiny_model(), data, recipe, state_file=tmp_path / "state.npz", save_every=1)
-    with np.load(tmp_path / "state.npz") as state:
-        assert all(np.isfinite(state[name]).all() for name in state.files)
+    with pytest.raises(TrainingError, match=r"^step 2: .* the state after step 1 is good and stays in .*state\.npz"):
+        run(tiny_model(), data, replace(recipe, warmup_steps=1), state_file=state, save_every=1)  # the first rate is 0
+    with np.load(state) as kept:
+        assert all(np.isfinite(kept[name]).all() for name in kept.files)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
@@ -627,6 +661,20 @@ def test_unwritable_folder_and_full_disk_are_noticed_before_the_first_step(data,
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(OSError, match=r"needs about .* MB, 0 MB are free"):
         run(tiny_model(), data, output_dir=tmp_path / "run")
+    with pytest.raises(OSError, match="cannot be written"):
+        run(tiny_model(), data, state_file=tmp_path / "file" / "state.npz")
+
+
+def test_a_run_that_goes_on_needs_less_space(data, tmp_path, monkeypatch):
+    needed = []
+    usage = shutil.disk_usage(tmp_path)
+    for resume in (False, True):
+        total = 3 * mixer_train._state_bytes(tiny_model(), SHORT)
+        there = sum(file.stat().st_size for file in tmp_path.glob("*.npz"))
+        needed.append(total - there)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed[-1]))
+        run(tiny_model(), data, output_dir=tmp_path, resume=resume)
+    assert needed[1] < needed[0]
 
 
 def test_inputs_that_do_not_fit(data):
@@ -704,6 +752,47 @@ def test_command_line_end_to_end(command, capsys):
     assert "learning_rate: 0.01 there, 0.02 now" in capsys.readouterr().err
 
 
+def test_ctrl_c_says_how_to_go_on(command, monkeypatch, capsys):
+    update = mixer_train.Loop._update
+
+    def interrupted(loop):
+        if loop.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(loop)
+
+    monkeypatch.setattr(mixer_train.Loop, "_update", interrupted)
+    assert command(*NANO) == 130
+    error = capsys.readouterr().err
+    assert "stopped after step 2 of 3; " in error and ". To go on: the same command with --resume" in error
+    monkeypatch.setattr(mixer_train.Loop, "_update", update)
+    assert command(*NANO, "--resume") == 0
+
+    def at_once(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mixer_train, "_run", at_once)
+    assert command(*NANO) == 130
+    assert "stopped. To go on" in capsys.readouterr().err
+
+
+def test_memory_that_does_not_hold_the_model_is_named(command, monkeypatch, capsys):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate 18 GiB")
+
+    monkeypatch.setattr(mixer_train, "train", full)
+    assert command(*NANO) == 1
+    assert "the data set alone: tried to allocate 18 GiB" in capsys.readouterr().err
+
+
+def test_folder_images_are_read_at_the_size_of_the_checkpoint(command, pets, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixer.save_npz(mixer.from_npz(mixer.bundled("Mixer-Nano_4"), image_size=64), tmp_path / "64.npz")
+    sizes = ("--pretrained_dir", tmp_path / "64.npz", "--dataset", f"folder:{pets}", "--train_batch_size", 2)
+    assert command("--model_type", "Mixer-Nano_4", *sizes) == 0
+    assert json.loads((command.folder / "digits-1_3" / "config.json").read_text())["model"]["image_size"] == [64, 64]
+
+
 def test_resume_with_another_checkpoint_of_the_same_sizes_is_refused(command, tmp_path, capsys):
     one, other = mixer.bundled("Mixer-Nano_4"), mixer.bundled("Mixer-Nano_4-cifar10")
     assert command(*NANO, "--pretrained_dir", one) == 0
@@ -752,7 +841,7 @@ def test_a_folder_without_images_or_classes_is_refused(command, pets, capsys):
     (pets / "train").mkdir()
     assert command(*there) == 1
     assert "train: expected one folder for each class, found an empty folder" in capsys.readouterr().err
-    assert not (command.folder / "digits-1_3").exists()
+    assert not list((command.folder / "digits-1_3").iterdir())
 
 
 def recipe_of(*arguments):
@@ -762,6 +851,7 @@ def recipe_of(*arguments):
 def test_name_sets_what_is_not_given():
     assert recipe_of("--name", "cifar100-7_50") == ("cifar100", Recipe(num_steps=50, warmup_steps=7))
     assert recipe_of("--name", "cifar10-100_500")[1] == RECIPES["cifar10-100_500"]
+    assert recipe_of("--name", "my-set-7_50") == ("my-set", Recipe(num_steps=50, warmup_steps=7))
     assert recipe_of("--name", "first try") == ("cifar10", Recipe())
     given = recipe_of("--name", "cifar100-7_50", "--dataset", "digits", "--num_steps", "60", "--decay_type", "linear")
     assert given == ("digits", Recipe(num_steps=60, warmup_steps=7, decay_type="linear"))
