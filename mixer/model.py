@@ -18,6 +18,16 @@ from mixer.config import MixerConfig, get_config
 LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's is 1e-5
 
 
+class Linear(nn.Linear):
+    """``nn.Linear`` that also works along the middle axis: (B, in, n) -> (B, out, n) with ``columns=True``."""
+
+    def forward(self, x: Tensor, columns: bool = False) -> Tensor:
+        if not columns:
+            return super().forward(x)
+        # W x + b, as in equation 1: no transposed copy of x is made.
+        return torch.baddbmm(self.bias[:, None], self.weight.expand(x.shape[0], -1, -1), x)
+
+
 class MlpBlock(nn.Module):
     """Two linear layers with a GELU between them, along the last axis: (..., D) -> (..., D).
 
@@ -28,21 +38,14 @@ class MlpBlock(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.act = nn.GELU(approximate="tanh")
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, columns: bool = False) -> Tensor:
-        x = self.act(_linear(self.fc1, x, columns))  # (..., hidden) or (B, hidden, n)
-        return self.dropout(_linear(self.fc2, self.dropout(x), columns))  # as x came in
-
-
-def _linear(layer: nn.Linear, x: Tensor, columns: bool) -> Tensor:
-    """``layer`` along the last axis; for columns the W x + b of equation 1, which needs no transposed copy of x."""
-    if not columns:
-        return layer(x)
-    return torch.baddbmm(layer.bias[:, None], layer.weight.expand(x.shape[0], -1, -1), x)
+        x = self.act(self.fc1(x, columns))  # (..., hidden) or (B, hidden, n)
+        return self.dropout(self.fc2(self.dropout(x), columns))  # as x came in
 
 
 class StochasticDepth(nn.Module):

@@ -963,7 +963,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except torch.OutOfMemoryError as error:
-        print(f"error: out of memory with the model and the data set alone: {error}", file=sys.stderr)
+        held = "out of memory with the model and the data set alone"
+        print(f"error: {held}; try a smaller --image_size or another --device ({error})", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         print(f"{str(interrupt) or 'stopped'}. To go on: the same command with --resume", file=sys.stderr)

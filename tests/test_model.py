@@ -286,6 +286,17 @@ def test_both_mlps_compute_in_the_precision_of_autocast(precision):
         assert block.mix_channels(torch.randn(2, 4, 8)).dtype == precision
 
 
+def test_hooks_see_all_linear_layers(model):
+    seen = []
+    names = [
+        f"blocks.{block}.{part}_mixing.fc{k}" for block in range(3) for part in ("token", "channel") for k in (1, 2)
+    ]
+    for name in names:
+        model.get_submodule(name).register_forward_hook(lambda module, x, y, name=name: seen.append(name))
+    model(torch.zeros(1, 3, 8, 12, dtype=torch.float64))
+    assert seen == names
+
+
 def test_dropout_acts_while_training():
     torch.manual_seed(0)
     config = MixerConfig(4, 1, 8, 8, 8, num_classes=3, image_size=8, dropout=0.5)
