@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 LINEAR_END = 1e-5  # where the official linear decay ends
 
 _CHOICES = {
-    "decay_type": ("cosine", "linear"),
+    "decay_type": ("cosine", "linear", "wsd"),
     "optimizer": ("sgd", "adamw", "muon"),
+    "muon_parts": ("blocks", "channel_mixing"),
     "augmentation": ("inception", "pad_crop", "none"),
     "auto_augment": ("none", "randaugment", "trivialaugment"),
 }
@@ -30,9 +31,17 @@ class Recipe:
     warmup_steps: int = 500
     batch_size: int = 512  # images a step, over all processes and accumulation steps
     learning_rate: float = 0.03  # at the end of warm-up
-    decay_type: str = "cosine"  # to zero; or "linear", to LINEAR_END
+    decay_type: str = "cosine"  # to zero; or "linear", to LINEAR_END; "wsd": warm-up, stable, decay
+    cooldown_steps: int = 0  # of "wsd": the last steps, in which the rate falls linearly to zero
     optimizer: str = "sgd"  # momentum 0.9; or "adamw", "muon"
     weight_decay: float = 0.0  # on matrices only with AdamW and Muon; on everything with SGD, as torch does
+    # Which matrices Muon takes, all of the blocks' or channel mixing's alone; AdamW takes the rest.
+    muon_parts: str = "blocks"
+    # Rate and decay of single parts; None: those above.
+    token_mixing_learning_rate: float | None = None
+    token_mixing_weight_decay: float | None = None
+    outer_learning_rate: float | None = None  # of stem, head and all vectors
+    outer_weight_decay: float | None = None  # of stem and head
     max_grad_norm: float = 1.0
     seed: int = 42
     train_fraction: float = 0.98  # the official split trains on the first 98 %
@@ -54,9 +63,14 @@ class Recipe:
         for name in ("num_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive integer, found {getattr(self, name)!r}")
-        for name in ("warmup_steps", "learning_rate", "weight_decay", "mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected zero or more, found {getattr(self, name)!r}")
+        not_negative = ["warmup_steps", "cooldown_steps", "learning_rate", "weight_decay", "mixup", "cutmix"]
+        not_negative += [
+            f"{part}_{what}" for part in ("token_mixing", "outer") for what in ("learning_rate", "weight_decay")
+        ]
+        for name in not_negative:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}: expected zero or more, found {value!r}")
         for name in ("label_smoothing", "dropout", "stochastic_depth", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a number in [0, 1), found {getattr(self, name)!r}")
@@ -71,6 +85,8 @@ class Recipe:
         progress = min(max(progress, 0.0), 1.0)
         if self.decay_type == "cosine":
             rate = self.learning_rate * (0.5 * (1.0 + math.cos(math.pi * progress)))
+        elif self.decay_type == "wsd":
+            rate = self.learning_rate * min(1.0, (self.num_steps - step) / max(1, self.cooldown_steps))
         else:
             rate = LINEAR_END + (self.learning_rate - LINEAR_END) * (1.0 - progress)
         return rate * (min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0)

@@ -155,7 +155,7 @@ def tf32(device: torch.device) -> Iterator[None]:
 
 @lru_cache(maxsize=2)
 def _permutation(num_images: int, seed: int, epoch: int) -> Tensor:
-    generator = torch.Generator().manual_seed(_mix(seed, -1 - epoch))
+    generator = torch.Generator().manual_seed(seed_of(seed, SHUFFLE, epoch))
     return torch.randperm(num_images, generator=generator)
 
 
@@ -174,9 +174,14 @@ def batch_indices(num_images: int, batch_size: int, step: int, seed: int) -> Ten
     return torch.cat(parts)
 
 
-def _mix(seed: int, step: int) -> int:
-    """One seed for each (seed, step); neighbouring steps get unrelated streams."""
-    return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63
+# What random numbers are drawn for: each purpose has a stream of its own.
+SHUFFLE, AUGMENT, MODEL = range(3)
+
+
+def seed_of(seed: int, purpose: int, *numbers: int) -> int:
+    """A seed for each purpose and step (or epoch, or process): unrelated streams, by NumPy's SeedSequence."""
+    words = np.random.SeedSequence((seed, purpose, *numbers)).generate_state(1, np.uint64)
+    return int(words[0]) % 2**63
 
 
 class Augment:
@@ -195,7 +200,7 @@ class Augment:
         count, device = count or len(images), images.device
         if self.auto_augment is not None:
             # torchvision draws once a call, so a batch is split in groups of a few images that share a draw.
-            groups = images.split(max(1, len(images) // 32))
+            groups = images.split(max(1, len(images) // 8))
             images = torch.cat([self.auto_augment(group) for group in groups])
         if self.recipe.augmentation == "inception":
             height, width = images.shape[2:]
@@ -286,29 +291,42 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
     Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update of a matrix by
-    the nearest orthogonal one; it takes the linear layers of the blocks, AdamW the stem, the head and all vectors.
-    Its steps are scaled to the size of AdamW's (Liu et al., 2025, arXiv:2502.16982), so one rate serves both.
+    the nearest orthogonal one; it takes the linear layers of the blocks, or of channel mixing alone, AdamW the rest.
+    Its steps are scaled to the size of AdamW's (Liu et al., 2025, arXiv:2502.16982), so one rate can serve both.
+    Each group's ``lr_scale`` is its rate over the recipe's.
 
     Raises:
         ValueError: Muon with a torch that has none.
     """
-    rate, decay = recipe.learning_rate, recipe.weight_decay
+    groups = parameter_groups(model, recipe)
     if recipe.optimizer == "sgd":
         fused = next(model.parameters()).device.type == "cuda"
-        return [torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=decay, fused=fused)]
-    matrices = {name: p for name, p in model.named_parameters() if p.dim() > 1}
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
+        groups["vectors"]["weight_decay"] = recipe.weight_decay
+        return [torch.optim.SGD(list(groups.values()), lr=recipe.learning_rate, momentum=0.9, fused=fused)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(f"optimizer: muon needs torch 2.9 or later, found {torch.__version__}; use adamw")
-        inner = [matrices.pop(name) for name in list(matrices) if name.startswith("blocks.")]
-        optimizers.append(torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    groups = [
-        {"params": list(matrices.values()), "weight_decay": decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)]
+        parts = ["channel_mixing"] if recipe.muon_parts == "channel_mixing" else ["channel_mixing", "token_mixing"]
+        inner = [groups.pop(part) for part in parts]
+        optimizers.append(torch.optim.Muon(inner, lr=recipe.learning_rate, adjust_lr_fn="match_rms_adamw"))
+    return [*optimizers, torch.optim.AdamW(list(groups.values()), lr=recipe.learning_rate, fused=True)]
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The parameters by part, each with its rate's share of the recipe's and its decay; vectors have no decay."""
+
+    def group(part: str) -> dict[str, Any]:
+        rate, decay = (getattr(recipe, f"{part}_{what}", None) for what in ("learning_rate", "weight_decay"))
+        scale = 1.0 if rate is None else rate / recipe.learning_rate
+        return {"params": [], "lr_scale": scale, "weight_decay": recipe.weight_decay if decay is None else decay}
+
+    groups = {part: group(part) for part in ("channel_mixing", "token_mixing", "outer")}
+    groups["vectors"] = {**group("outer"), "weight_decay": 0.0}
+    for name, parameter in model.named_parameters():
+        part = next((part for part in ("channel_mixing", "token_mixing") if part in name), "outer")
+        groups["vectors" if parameter.dim() <= 1 else part]["params"].append(parameter)
+    return {part: group for part, group in groups.items() if group["params"]}
 
 
 def train(
@@ -549,7 +567,7 @@ class Loop:
         rate = self.recipe.learning_rate_at(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["lr_scale"]
         try:
             loss = float(self._update())
         except torch.OutOfMemoryError as error:
@@ -564,9 +582,9 @@ class Loop:
     def _update(self) -> Tensor:
         """Change the weights once; returns the loss of the batch before that."""
         recipe = self.recipe
-        self.generator.manual_seed(_mix(recipe.seed, 2 * self.step))
+        self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, self.step))
         # Dropout, stochastic depth and torchvision draw for the images of one process.
-        torch.manual_seed(_mix(recipe.seed, 2 * self.step + 1) + processes.rank())
+        torch.manual_seed(seed_of(recipe.seed, MODEL, self.step, processes.rank()))
         loss = processes.mean(self._gradients())
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
@@ -820,11 +838,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning_rate", type=float, help="at the end of warm-up (official: 3e-2)")
     add("--weight_decay", type=float, help="(official: 0)")
     add("--num_steps", type=int, help="steps in all (official: 10000)")
-    add("--decay_type", help="cosine or linear (official: cosine)")
+    add("--decay_type", help="cosine, linear or wsd: warm-up, stable, decay (official: cosine)")
+    add("--cooldown_steps", type=int, help="last steps of wsd, in which the rate falls to zero (default: 0)")
     add("--warmup_steps", type=int, help="steps of linear warm-up (official: 500)")
     add("--max_grad_norm", type=float, help="gradients longer than this are cut to it (official: 1.0)")
     add("--optimizer", help="sgd, adamw or muon (official: sgd)")
     beyond = parser.add_argument_group("beyond the official recipe")
+    beyond.add_argument("--muon_parts", help="blocks or channel_mixing: the matrices that Muon takes (default: blocks)")
+    for part, of in (("token_mixing", "token mixing"), ("outer", "stem, head and vectors")):
+        beyond.add_argument(f"--{part}_learning_rate", type=float, help=f"of {of} (default: the learning rate)")
+        beyond.add_argument(f"--{part}_weight_decay", type=float, help=f"of {of} (default: the weight decay)")
     beyond.add_argument("--augmentation", help="inception (official), pad_crop or none")
     beyond.add_argument("--auto_augment", help="randaugment, trivialaugment or none")
     beyond.add_argument("--auto_augment_magnitude", type=int, help="of randaugment (default: 9)")

@@ -236,7 +236,7 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
 
     layers: dict[str, Callable[[Tensor], Tensor]] = {
         "your change": lambda x: x,
-        "token-mixing MLP": lambda x: block.token_mixing(x, columns=True),
+        "token-mixing MLP": lambda x: block.token_mixing(x.transpose(1, 2)).transpose(1, 2),
         "channel-mixing MLP": lambda x: block.channel_mixing(x),
         "LayerNorm": lambda x: block.norm1(x),
         "LayerNorm + token mixing": lambda x: block.mix_tokens(x),

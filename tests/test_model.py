@@ -12,7 +12,7 @@ from torch import nn
 
 import mixer
 from mixer.config import MixerConfig, get_config
-from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth
+from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth, TanhGelu, logistic_gelu
 
 TINY = MixerConfig(
     patch_size=4, num_blocks=3, hidden_dim=12, tokens_mlp_dim=10, channels_mlp_dim=20, num_classes=5, image_size=(8, 12)
@@ -145,7 +145,7 @@ def test_agrees_with_a_transcription_in_numpy(model, images):
 def test_official_numerics(model):
     norms = [m for m in model.modules() if isinstance(m, nn.LayerNorm)]
     assert {m.eps for m in norms} == {1e-6}
-    assert {m.approximate for m in model.modules() if isinstance(m, nn.GELU)} == {"tanh"}
+    assert isinstance(model.blocks[0].channel_mixing.act, TanhGelu)
 
 
 def test_a_new_model_predicts_nothing(images):
@@ -264,18 +264,37 @@ def test_stochastic_depth_drops_each_mlp_on_its_own():
     assert matches.any(1).all()
 
 
-def test_mlp_on_columns_is_the_mlp_on_transposed_tables():
-    torch.manual_seed(0)
-    mlp = MlpBlock(6, 5).double()
-    x = torch.randn(3, 6, 4, dtype=torch.float64, requires_grad=True)  # (B, S, C)
-    by_rows = mlp(x.transpose(1, 2)).transpose(1, 2)
-    by_columns = mlp(x, columns=True)
-    assert by_columns.shape == x.shape and by_columns.is_contiguous()
-    torch.testing.assert_close(by_columns, by_rows, rtol=1e-12, atol=1e-12)
-    inputs, weighting = [x, *mlp.parameters()], torch.randn_like(x)
-    expected = torch.autograd.grad((by_rows * weighting).sum(), inputs)
-    found = torch.autograd.grad((by_columns * weighting).sum(), inputs)
-    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+def test_logistic_gelu_is_the_tanh_gelu_in_values_and_gradients():
+    wide = torch.linspace(-12, 12, 1_000_001)
+    extremes = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 60.0, -60.0, 1e4, -1e4, 3e38, -3e38])
+    x = torch.cat([wide, extremes]).requires_grad_()
+    expected, found = torch.nn.functional.gelu(x, approximate="tanh"), logistic_gelu(x)
+    torch.testing.assert_close(found[:-2], expected[:-2], rtol=2e-6, atol=1e-6)
+    (slope,) = torch.autograd.grad(found[:-2].sum(), x)
+    (wanted,) = torch.autograd.grad(expected[:-2].sum(), x)
+    torch.testing.assert_close(slope[:-2], wanted[:-2], rtol=2e-6, atol=2e-6)
+    assert torch.isfinite(found).all()
+
+
+def test_logistic_gelu_in_double_and_bfloat16():
+    x = torch.linspace(-12, 12, 10_001, dtype=torch.float64)
+    exact = torch.nn.functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(logistic_gelu(x), exact, rtol=1e-12, atol=1e-12)
+    half = x.bfloat16()
+    assert logistic_gelu(half).dtype == torch.bfloat16
+    torch.testing.assert_close(logistic_gelu(half), torch.nn.functional.gelu(half, approximate="tanh"))
+
+
+def test_compiled_model_uses_the_logistic_form_and_agrees(monkeypatch):
+    mlp = MlpBlock(6, 5)
+    x = torch.randn(3, 6)
+    expected = mlp(x)
+    traced = []
+    compiled = torch.compile(mlp, backend=lambda graph, _: traced.append(graph.code) or graph.forward)
+    torch.testing.assert_close(compiled(x), expected)
+    assert "sigmoid" in traced[0] and "gelu" not in traced[0]
+    exported = torch.export.export(mlp, (x,)).graph_module.code
+    assert "gelu" in exported and "sigmoid" not in exported
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])

@@ -265,8 +265,10 @@ def test_muon_and_adamw_step_as_torch_s_own(data):
     muon, adamw = mixer_train.build_optimizers(model, recipe)
     names = {id(p): name for name, p in model.named_parameters()}
     inner = [p for p in model.blocks.parameters() if p.dim() == 2]
-    assert {names[id(p)] for p in muon.param_groups[0]["params"]} == {names[id(p)] for p in inner}
+    taken = [p for group in muon.param_groups for p in group["params"]]
+    assert {names[id(p)] for p in taken} == {names[id(p)] for p in inner}
     decayed, spared = adamw.param_groups
+    assert "lr_scale" in spared
     assert {names[id(p)] for p in decayed["params"]} == {"stem.weight", "head.weight"}
     assert all(p.dim() == 1 for p in spared["params"]) and spared["weight_decay"] == 0
     together = [id(p) for o in (muon, adamw) for group in o.param_groups for p in group["params"]]
@@ -281,6 +283,37 @@ def test_muon_and_adamw_step_as_torch_s_own(data):
     update = (before * (1 - 0.01 * 0.1) - weight.detach()) / 0.01
     singular = torch.linalg.svdvals(update) / (0.2 * max(weight.shape) ** 0.5)
     assert singular.min() > 0.6 and singular.max() < 1.3
+
+
+@needs_muon
+def test_muon_on_channel_mixing_leaves_token_mixing_to_adamw_at_a_rate_of_its_own(data):
+    model = tiny_model()
+    split = {"muon_parts": "channel_mixing", "token_mixing_learning_rate": 0.005, "token_mixing_weight_decay": 0.3}
+    recipe = replace(SHORT, optimizer="muon", learning_rate=0.01, weight_decay=0.1, outer_learning_rate=0.002, **split)
+    muon, adamw = mixer_train.build_optimizers(model, recipe)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert all("channel_mixing" in names[id(p)] for p in muon.param_groups[0]["params"])
+    tokens, outer, vectors = adamw.param_groups
+    assert all("token_mixing" in names[id(p)] and p.dim() == 2 for p in tokens["params"])
+    assert [group["lr_scale"] for group in adamw.param_groups] == [0.5, 0.2, 0.2]
+    assert [group["weight_decay"] for group in adamw.param_groups] == [0.3, 0.1, 0.0]
+    assert {names[id(p)] for p in outer["params"]} == {"stem.weight", "head.weight"}
+    assert sum(len(group["params"]) for group in (*muon.param_groups, *adamw.param_groups)) == len(names)
+    loop = mixer_train.Loop(model, data, recipe, "fp32", False, 1)
+    loop.step = recipe.warmup_steps
+    loop.run_step()
+    rate = recipe.learning_rate_at(recipe.warmup_steps)
+    assert [group["lr"] for group in loop.optimizers[1].param_groups] == pytest.approx([rate / 2, rate / 5, rate / 5])
+
+
+def test_wsd_holds_the_rate_and_a_longer_run_begins_alike():
+    recipe = replace(SHORT, decay_type="wsd", warmup_steps=10, num_steps=100, cooldown_steps=20, learning_rate=0.5)
+    rates = [recipe.learning_rate_at(step) for step in range(101)]
+    assert rates[0] == 0 and rates[5] == 0.25
+    assert set(rates[10:81]) == {0.5}
+    assert rates[90] == 0.25 and rates[100] == 0
+    longer = replace(recipe, num_steps=200)
+    assert [longer.learning_rate_at(step) for step in range(81)] == rates[:81]
 
 
 def test_muon_needs_a_torch_that_has_it(monkeypatch):
