@@ -5,6 +5,7 @@ Sizes follow Table 1 of Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture f
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,25 @@ class MixerConfig:
     stochastic_depth: float = 0.0  # rate of the last block; it grows linearly from 0 at the first
 
     def __post_init__(self) -> None:
-        sizes = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim", "num_classes")
+        sizes = (
+            "patch_size",
+            "num_blocks",
+            "hidden_dim",
+            "tokens_mlp_dim",
+            "channels_mlp_dim",
+            "num_classes",
+        )
         for name in (*sizes, "in_channels"):
             _check_positive(name, getattr(self, name))
-        sides = self.image_size if isinstance(self.image_size, tuple | list) else (self.image_size, self.image_size)
+        sides = (
+            self.image_size
+            if isinstance(self.image_size, tuple | list)
+            else (self.image_size, self.image_size)
+        )
         if len(sides) != 2:
-            raise ValueError(f"image_size: expected one size or (height, width), found {self.image_size!r}")
+            raise ValueError(
+                f"image_size: expected one size or (height, width), found {self.image_size!r}"
+            )
         for side in sides:
             _check_positive("image_size", side)
             if side % self.patch_size:
@@ -46,12 +60,15 @@ class MixerConfig:
         object.__setattr__(self, "image_size", tuple(sides))
         for name in ("dropout", "stochastic_depth"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name}: expected a rate in [0, 1), found {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name}: expected a rate in [0, 1), found {getattr(self, name)!r}"
+                )
 
     @property
     def image_hw(self) -> tuple[int, int]:
         """Height and width of the image, pixels."""
-        height, width = self.image_size  # type: ignore[misc]  # a tuple since __post_init__
+        # A tuple since __post_init__.
+        height, width = self.image_size  # type: ignore[misc]
         return height, width
 
     @property
@@ -92,7 +109,7 @@ MODELS: dict[str, MixerConfig] = {
 IMAGENET_21K_CLASSES = 21_843  # the official ImageNet-21k heads
 
 
-def get_config(name: str, **changes: object) -> MixerConfig:
+def get_config(name: str, **changes: Any) -> MixerConfig:
     """The configuration of a named model, with any fields changed.
 
     ``name`` is a key of ``MODELS``; the suffix ``-21k`` gives the head of the official
@@ -103,8 +120,11 @@ def get_config(name: str, **changes: object) -> MixerConfig:
     """
     base = name.removesuffix("-21k")
     if base not in MODELS:
-        raise ValueError(f"model: expected one of {', '.join(MODELS)} (with -21k or without), found {name!r}")
+        raise ValueError(
+            f"model: expected one of {', '.join(MODELS)} (with -21k or without), found {name!r}"
+        )
     config = MODELS[base]
     if base != name:
         config = replace(config, num_classes=IMAGENET_21K_CLASSES)
-    return replace(config, **{field: value for field, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    given = {field: value for field, value in changes.items() if value is not None}
+    return replace(config, **given)

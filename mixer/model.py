@@ -50,7 +50,7 @@ class MlpBlock(nn.Module):
     def __init__(self, dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = TanhGelu()
+        self.act: nn.Module = TanhGelu()
         self.fc2 = nn.Linear(hidden_dim, dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -74,7 +74,9 @@ class StochasticDepth(nn.Module):
         if not self.training or self.rate == 0.0:
             return branch
         keep = 1.0 - self.rate
-        mask = torch.empty(len(branch), 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(keep)
+        mask = torch.empty(len(branch), 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(
+            keep
+        )
         return branch * mask / keep
 
 
@@ -114,8 +116,12 @@ class MlpMixer(nn.Module):
         super().__init__()
         self.config = config
         patch = config.patch_size
-        self.stem = nn.Conv2d(config.in_channels, config.hidden_dim, kernel_size=patch, stride=patch)
-        rates = torch.linspace(0.0, config.stochastic_depth, config.num_blocks, device="cpu").tolist()
+        self.stem = nn.Conv2d(
+            config.in_channels, config.hidden_dim, kernel_size=patch, stride=patch
+        )
+        rates = torch.linspace(
+            0.0, config.stochastic_depth, config.num_blocks, device="cpu"
+        ).tolist()
         self.blocks = nn.ModuleList(MixerBlock(config, rate) for rate in rates)
         self.pre_head_norm = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
         self.head = nn.Linear(config.hidden_dim, config.num_classes)
@@ -144,7 +150,9 @@ class MlpMixer(nn.Module):
         """Per-patch fully connected layer: (B, 3, H, W) -> (B, S, C), tokens row by row."""
         self._check_images(images)
         x = self.stem(images)  # (B, C, H/P, W/P)
-        return x.flatten(2).transpose(1, 2).contiguous()  # (B, S, C); else every norm copies its input
+        return (
+            x.flatten(2).transpose(1, 2).contiguous()
+        )  # (B, S, C); else every norm copies its input
 
     def _check_images(self, images: Tensor) -> None:
         expected = (self.config.in_channels, *self.config.image_hw)
@@ -153,9 +161,13 @@ class MlpMixer(nn.Module):
             raise ValueError(f"images: expected shape ({wanted}), found {tuple(images.shape)}")
         if images.device.type != "meta" and torch.is_autocast_enabled(images.device.type):
             if not images.is_floating_point():
-                raise ValueError(f"images: expected floating point values in [-1, 1], found {images.dtype}")
+                raise ValueError(
+                    f"images: expected floating point values in [-1, 1], found {images.dtype}"
+                )
         elif images.dtype != self.stem.weight.dtype:
-            raise ValueError(f"images: expected {self.stem.weight.dtype} like the weights, found {images.dtype}")
+            raise ValueError(
+                f"images: expected {self.stem.weight.dtype} like the weights, found {images.dtype}"
+            )
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -1,0 +1,29 @@
+"""``python -m mixer.checkpoint download NAME``."""
+
+import argparse
+from collections.abc import Sequence
+
+from mixer.checkpoint.layout import CheckpointError
+from mixer.checkpoint.official import OFFICIAL_FILES, download
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m mixer.checkpoint download NAME``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mixer.checkpoint", description="Official Mixer checkpoints."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetch = commands.add_parser("download", help="fetch an official file, or find it where it is")
+    fetch.add_argument("name", choices=OFFICIAL_FILES)
+    fetch.add_argument(
+        "--root", help="the folder (default: checkpoints in MIXER_DATA or the user's cache)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        print(download(options.name, options.root))
+    except (ConnectionError, CheckpointError) as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

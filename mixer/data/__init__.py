@@ -1,0 +1,34 @@
+"""Data sets as uint8 tensors, and the augmentations, batched, on the device where the images lie."""
+
+from mixer.data.dataset import ImageData
+from mixer.data.load import check_name, load_data
+from mixer.data.transforms import (
+    Share,
+    flip,
+    normalize,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+    resize,
+    resized_crop,
+    sample_crop_boxes,
+    shifted_crop,
+)
+from mixer.files import data_dir
+
+__all__ = [
+    "ImageData",
+    "Share",
+    "check_name",
+    "data_dir",
+    "flip",
+    "load_data",
+    "normalize",
+    "random_crop",
+    "random_flip",
+    "random_resized_crop",
+    "resize",
+    "resized_crop",
+    "sample_crop_boxes",
+    "shifted_crop",
+]

@@ -1,0 +1,153 @@
+"""A data set by name, and the archive ``<name>.npz`` in which it is kept.
+
+``x_train, x_test`` uint8 (N, H, W, 3), ``y_train, y_test`` int64 (N,), ``classes`` str. It is looked for in
+``data_dir()``, then in torchvision's own layout, then downloaded.
+"""
+
+import warnings
+import zipfile
+import zlib
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from mixer.data.dataset import ImageData
+from mixer.data.folder import load_folder
+from mixer.data.sources import TORCHVISION, as_data, from_torchvision, load_digits
+from mixer.files import StrPath, data_dir, replacing
+
+
+def load_data(
+    name: str,
+    root: StrPath | None = None,
+    download: bool = True,
+    *,
+    image_size: int = 224,
+    skip_unreadable: bool = False,
+) -> ImageData:
+    """A data set by name.
+
+    Args:
+        name: ``cifar10`` or ``cifar100`` (downloaded once if need be), ``digits`` (scikit-learn's, always at
+            hand), ``folder:PATH`` (``PATH/{train,test}/<class>/<image>``), or any
+            ``<name>.npz`` in ``root``.
+        root: where to look and keep; ``data_dir()`` if not given.
+        download: whether a missing data set may be fetched.
+        image_size: pixels to which the images of a folder are resized, without cropping.
+        skip_unreadable: leave out images of a folder that cannot be read, with a warning that counts them,
+            instead of refusing the folder.
+
+    Raises:
+        ValueError: an unknown name, a damaged file, or a folder that is not a data set; says which and why.
+        FileNotFoundError: not there, and not to be had; says where to put the file.
+    """
+    folder = Path(root) if root is not None else data_dir()
+    check_name(name, folder)
+    if name.startswith("folder:"):
+        place = Path(name.removeprefix("folder:")).expanduser()
+        return load_folder(place, image_size, skip_unreadable)
+    if name == "digits":
+        return load_digits()
+    path = folder / f"{name}.npz"
+    if path.exists():
+        return read_npz(path, name)
+    data = from_torchvision(name, folder, download)
+    try:
+        write_npz(path, data)
+    except OSError as error:
+        anew = f"so {name} is read anew each time"
+        warnings.warn(f"{path}: could not be written ({error}), {anew}", stacklevel=2)
+    return data
+
+
+def check_name(name: str, root: StrPath | None = None) -> None:
+    """Whether there is a data set of that name, here or to be downloaded; nothing is read.
+
+    Raises:
+        ValueError: there is none; says which there are, and names a near one.
+    """
+    if name.startswith("folder:") or name in ("digits", *TORCHVISION):
+        return
+    if not name.replace("_", "").replace("-", "").isalnum():
+        expected = "cifar10, cifar100, digits, folder:PATH or a file's name"
+        raise ValueError(f"dataset: expected {expected}, found {name!r}")
+    folder = Path(root) if root is not None else data_dir()
+    path = folder / f"{name}.npz"
+    if path.exists():
+        return
+    here = [file.stem for file in sorted(folder.glob("*.npz"))]
+    known = list(dict.fromkeys([*TORCHVISION, "digits", *here]))
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    expected = f"one of {', '.join([*known, 'folder:PATH'])} (or a file {path})"
+    raise ValueError(f"dataset: expected {expected}, found {name!r}{hint}")
+
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+
+
+def read_npz(path: Path, name: str) -> ImageData:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path}: half-downloaded, or no .npz archive at all; delete it and load it again"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in _ARRAYS if key in file}
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it and load it again") from error
+    except (
+        ValueError
+    ) as error:  # such as an array of Python objects, which could run code when read
+        raise ValueError(f"{path}: expected plain arrays: {error}") from error
+    if missing := [key for key in _ARRAYS if key not in arrays]:
+        raise ValueError(
+            f"{path}: expected arrays {', '.join(_ARRAYS)}, found no {', '.join(missing)}"
+        )
+    if arrays["classes"].ndim != 1 or arrays["classes"].dtype.kind != "U":
+        found = f"{arrays['classes'].dtype} {arrays['classes'].shape}"
+        raise ValueError(f"{path}: classes: expected a list of names, found {found}")
+    for split in ("train", "test"):
+        _check_split(
+            path, split, arrays[f"x_{split}"], arrays[f"y_{split}"], len(arrays["classes"])
+        )
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        shapes = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
+        raise ValueError(
+            f"{path}: expected images of one size in x_train and x_test, found {shapes}"
+        )
+    classes = [str(label) for label in arrays["classes"]]
+    return as_data(
+        name, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], classes
+    )
+
+
+def _check_split(
+    path: Path, split: str, images: np.ndarray, labels: np.ndarray, num_classes: int
+) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise ValueError(
+            f"{path}: x_{split}: expected uint8 (N, H, W, 3), found {images.dtype} {images.shape}"
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        expected = f"{len(images)} integer labels"
+        raise ValueError(
+            f"{path}: y_{split}: expected {expected}, found {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        found = f"{labels.min()} to {labels.max()}"
+        raise ValueError(
+            f"{path}: y_{split}: expected labels 0 to {num_classes - 1}, found {found}"
+        )
+
+
+def write_npz(path: Path, data: ImageData) -> None:
+    """Keep a data set; a whole file or none, also where two processes write it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        split: getattr(data, split).permute(0, 2, 3, 1).numpy() for split in ("x_train", "x_test")
+    }
+    arrays |= {"y_train": data.y_train.numpy(), "y_test": data.y_test.numpy()}
+    with replacing(path) as file:
+        np.savez(file, classes=np.array(data.classes), **arrays)

@@ -1,0 +1,181 @@
+"""Scaling, resizing and the augmentations, batched, on the device where the images lie.
+
+Images are uint8 (N, 3, H, W), RGB, until ``normalize`` turns them into what the model takes. Every random
+operation draws anew for each image and takes a ``torch.Generator`` on the images' device (``None``: torch's own).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Size = int | tuple[int, int]
+
+# How often a box is drawn anew before the whole image is taken; torchvision's number.
+ATTEMPTS = 10
+
+
+def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """0..255 -> [-1, 1], as the official code scales its images; any shape."""
+    return (images.to(dtype) - 127.5) / 127.5
+
+
+def resize(images: Tensor, size: Size) -> Tensor:
+    """Bilinear, without antialiasing and without cropping, as the official evaluation (``tf.image.resize``).
+
+    (N, 3, H, W), uint8 or float -> float (N, 3, h, w) in the same range; images of that size come back as they are.
+    ``size`` is pixels, one number or (height, width).
+    """
+    target = _pair(size)
+    if tuple(images.shape[2:]) == target:
+        return images
+    return F.interpolate(
+        images.float(), size=target, mode="bilinear", align_corners=False, antialias=False
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which images of a batch are at hand, where several processes share it.
+
+    Random numbers are drawn for the whole batch, so that they do not depend on how it is shared.
+    """
+
+    own: slice
+    count: int  # images in the whole batch
+
+
+def _share_of(images: Tensor, share: Share | None) -> Share:
+    return share if share is not None else Share(slice(None), len(images))
+
+
+def random_resized_crop(
+    images: Tensor,
+    size: Size,
+    scale: tuple[float, float] = (0.05, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    generator: torch.Generator | None = None,
+    share: Share | None = None,
+) -> Tensor:
+    """A random box of each image, resized: the official ("inception") augmentation.
+
+    (N, 3, H, W) -> float (N, 3, h, w) in the same range. ``scale`` is the box's share of the area,
+    ``ratio`` its width over its height. The limits are those of the official code
+    (``tf.image.sample_distorted_bounding_box``); boxes are drawn as torchvision's
+    ``RandomResizedCrop`` draws them.
+    """
+    share = _share_of(images, share)
+    boxes = sample_crop_boxes(share.count, _hw(images), scale, ratio, generator, images.device)
+    return resized_crop(images, boxes[share.own], size)
+
+
+def sample_crop_boxes(
+    count: int,
+    image_hw: tuple[int, int],
+    scale: tuple[float, float] = (0.05, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    generator: torch.Generator | None = None,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Boxes (count, 4), int64 pixels: top, left, height, width.
+
+    The area is uniform in ``scale`` and the ratio log-uniform in ``ratio``. The first of ATTEMPTS draws that
+    fits into the image is taken, the whole image if none does.
+    """
+    height, width = image_hw
+    draws = torch.rand(4, ATTEMPTS, count, generator=generator, device=device)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[0])
+    log_ratio = math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[1]
+    aspect = log_ratio.exp()
+    w = (area * aspect).sqrt().round().clamp(min=1)  # (ATTEMPTS, count)
+    h = (area / aspect).sqrt().round().clamp(min=1)
+    fits = (w <= width) & (h <= height)
+    first = fits.int().argmax(dim=0, keepdim=True)  # (1, count), 0 where none fits
+    found = fits.any(dim=0)
+    w = torch.where(found, w.gather(0, first)[0], float(width))  # (count,)
+    h = torch.where(found, h.gather(0, first)[0], float(height))
+    top = (draws[2, 0] * (height - h + 1)).floor()
+    left = (draws[3, 0] * (width - w + 1)).floor()
+    return torch.stack([top, left, h, w], dim=1).long()
+
+
+def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
+    """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``: float (N, 3, h, w).
+
+    Bilinear interpolation is linear in the pixels and separable, so a batch of different boxes is two batched
+    matrix products with a matrix of weights for each image. The same as torchvision's ``resized_crop`` with
+    ``antialias=False``, image by image.
+    """
+    height, width = _pair(size)
+    top, left, h, w = boxes.unbind(1)
+    rows = _interpolation(top, h, height, images.shape[2])  # (N, h, H)
+    columns = _interpolation(left, w, width, images.shape[3])  # (N, w, W)
+    return rows[:, None] @ images.float() @ columns[:, None].transpose(2, 3)  # (N, 3, h, w)
+
+
+def _interpolation(start: Tensor, length: Tensor, out: int, full: int) -> Tensor:
+    """Weights (N, out, full) that resample ``length`` pixels from ``start`` to ``out``, linearly."""
+    centers = (torch.arange(out, device=start.device) + 0.5) * (
+        length[:, None] / out
+    ) - 0.5  # (N, out)
+    centers = torch.minimum(centers.clamp(min=0), length[:, None] - 1.0) + start[:, None]
+    pixels = torch.arange(full, device=start.device)
+    return (1.0 - (centers[..., None] - pixels).abs()).clamp(min=0)  # (N, out, full)
+
+
+def random_crop(
+    images: Tensor,
+    padding: int = 4,
+    generator: torch.Generator | None = None,
+    share: Share | None = None,
+) -> Tensor:
+    """Zero-pad each side and cut out the old size at a random place: usual for 32 px.
+
+    (N, 3, H, W) -> the same shape and dtype. ``padding`` is pixels on each side.
+    """
+    share = _share_of(images, share)
+    places = (2, share.count)
+    offsets = torch.randint(0, 2 * padding + 1, places, generator=generator, device=images.device)
+    return shifted_crop(images, offsets[:, share.own], padding)
+
+
+def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N): rows and columns from the padded corner."""
+    height, width = _hw(images)
+    padded = F.pad(images, [padding] * 4)  # (N, 3, H + 2p, W + 2p)
+    rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)
+    columns = offsets[1][:, None] + torch.arange(width, device=images.device)  # (N, W)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[
+        image, rows[:, :, None], columns[:, None, :]
+    ]  # (N, H, W, 3)
+    return cropped.permute(0, 3, 1, 2)  # (N, 3, H, W)
+
+
+def random_flip(
+    images: Tensor, generator: torch.Generator | None = None, share: Share | None = None
+) -> Tensor:
+    """Mirror each image left to right with probability one half: same shape and dtype."""
+    share = _share_of(images, share)
+    mirrored = torch.rand(share.count, generator=generator, device=images.device) < 0.5
+    return flip(images, mirrored[share.own])
+
+
+def flip(images: Tensor, which: Tensor) -> Tensor:
+    """Mirror the images where ``which`` (N,) is true."""
+    return torch.where(which[:, None, None, None], images.flip(-1), images)
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"size: expected pixels, one positive number or (height, width), found {size!r}"
+        )
+    return height, width
+
+
+def _hw(images: Tensor) -> tuple[int, int]:
+    return images.shape[2], images.shape[3]

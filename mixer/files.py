@@ -1,0 +1,73 @@
+"""Files: where data and checkpoints are kept, and how a file is written whole or not at all."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from platformdirs import user_cache_path
+
+StrPath = str | os.PathLike[str]
+
+
+def data_dir() -> Path:
+    """The folder of data sets and checkpoints: the variable ``MIXER_DATA``, else the user's cache."""
+    chosen = os.environ.get("MIXER_DATA")
+    return Path(chosen).expanduser() if chosen else user_cache_path("mixer", appauthor=False)
+
+
+@contextmanager
+def replacing(path: StrPath) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of ``path`` once the block ends without an error.
+
+    A process that is killed while it writes leaves the old file as it was, and beside it a file
+    whose name ends in ``.tmp``.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: StrPath, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed while they wrote have left in ``folder``."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def check_writable(folder: StrPath, what: str = "folder") -> None:
+    """Make the folder and try to write there.
+
+    Raises:
+        OSError: it cannot be made or written; says why and what to do.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        reason = f"{folder}: the {what} cannot be written ({error.strerror}); choose another one"
+        raise OSError(reason) from None
+
+
+def sha256(path: StrPath) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,260 @@
+"""The command line of training: everything is decided and checked before anything is done."""
+
+import argparse
+import re
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixer.checkpoint import OFFICIAL_FILES, bundled_names, from_npz, pretrained, read_config
+from mixer.config import MixerConfig, get_config
+from mixer.data import check_name, load_data
+from mixer.files import check_writable, sha256
+from mixer.model import MlpMixer, create_model
+from mixer.train import distributed
+from mixer.train.device import pick_device
+from mixer.train.loop import TrainingError
+from mixer.train.recipes import RECIPES, Recipe, flag_of, get_recipe
+from mixer.train.run_folder import STATE
+from mixer.train.training import COMPILE_MODES, Options, check_batch, train
+
+_NAME = re.compile(r"(?P<dataset>[\w-]+)-(?P<warmup_steps>\d+)_(?P<num_steps>\d+)")
+
+_EXAMPLES = """\
+examples:
+  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
+      fine-tune the official B/16 on CIFAR-10, 500 steps, 100 of them warm-up; the file is
+      downloaded if need be
+  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 \\
+      --pretrained_dir checkpoint/Mixer-B_16.npz
+      the same with a file that is already there
+  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 --resume
+      go on with a run that was stopped or killed
+  torchrun --nproc_per_node=4 -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
+      the same on four GPUs of this machine: the batch of 512 is shared out, the losses are those
+      of one
+  python -m mixer.train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 \\
+      --warmup_steps 5 --train_batch_size 64
+      the project's own small model, which comes with the package, on a CPU
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run as it was decided: nothing of it is looked at twice."""
+
+    dataset: str
+    skip_unreadable: bool
+    recipe: Recipe
+    options: Options
+    model_type: str
+    # None: random weights.
+    checkpoint: Path | None
+    # Of the model at the size of the run's images, with the checkpoint's own classes.
+    config: MixerConfig
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; those of a recipe are made from its fields."""
+    flags = argparse.ArgumentParser(
+        prog="python -m mixer.train",
+        description="Fine-tune an MLP-Mixer, or train one from scratch. "
+        "What is not given comes from the recipe.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = flags.add_argument
+    add(
+        "--name",
+        required=True,
+        help="of the run; DATASET-WARMUP_STEPS sets data set, warm-up and steps unless given",
+    )
+    add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
+    known = ", ".join([*OFFICIAL_FILES, *bundled_names()])
+    add("--model_type", default="Mixer-B_16", help=f"{known}; from scratch any of mixer.MODELS")
+    add("--pretrained_dir", help="the checkpoint, an .npz file (default: the one of that name)")
+    add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name")
+    add("--skip_unreadable", action="store_true", help="leave out damaged images of a folder")
+    add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME")
+    add("--image_size", type=int, help="pixels (default: the checkpoint's)")
+    _add_options(flags)
+    official = flags.add_argument_group("recipe")
+    beyond = flags.add_argument_group("beyond the official recipe")
+    types = typing.get_type_hints(Recipe)
+    for setting in fields(Recipe):
+        group = beyond if setting.metadata.get("beyond") else official
+        _add_setting(group, setting, types[setting.name])
+    return flags
+
+
+def _add_options(flags: argparse.ArgumentParser) -> None:
+    add = flags.add_argument
+    add("--eval_batch_size", type=int, default=512, help="images at a time in tests")
+    add(
+        "--eval_every",
+        type=int,
+        help="steps between tests (default: 100; a tenth of a run from scratch)",
+    )
+    add("--save_every", type=int, default=200, help="steps between states to go on from")
+    add("--gradient_accumulation_steps", type=int, default=1, help="parts of a batch")
+    add("--precision", help="fp32, bf16 or fp16 (default: what the device does natively)")
+    add("--fp16", action="store_true", help="the same as --precision fp16")
+    add(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=COMPILE_MODES,
+        help="use torch.compile, in a mode of its own if given",
+    )
+    add("--device", help="cuda, cuda:1, mps or cpu (default: the best at hand)")
+    add("--resume", action="store_true", help="go on with the run of this name")
+
+
+def _add_setting(group: Any, setting: Any, kind: Any) -> None:
+    flag, text = flag_of(setting), setting.metadata["help"]
+    if kind is bool:
+        group.add_argument(flag, dest=setting.name, action="store_true", default=None, help=text)
+        return
+    number = next((k for k in (int, float) if k in (kind, *typing.get_args(kind))), str)
+    default = "" if setting.default is None else f" (official: {setting.default})"
+    if setting.metadata.get("beyond"):
+        default = default.replace("official", "default")
+    group.add_argument(flag, dest=setting.name, type=number, help=text + default)
+
+
+def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
+    """Data set and recipe of a command line: what is given, then the name, then the recipe."""
+    base = get_recipe(args.recipe or "official")
+    changes: dict[str, Any] = {}
+    dataset = "cifar10"
+    if match := _NAME.fullmatch(args.name):
+        dataset = match["dataset"]
+        if args.recipe is None:
+            changes = {name: int(match[name]) for name in ("warmup_steps", "num_steps")}
+    given = {setting.name: getattr(args, setting.name) for setting in fields(Recipe)}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    recipe = replace(base, **changes)
+    # Such a run would end before its rate is worth the name.
+    if recipe.warmup_steps > recipe.num_steps:
+        expected = f"at most num_steps, {recipe.num_steps}"
+        raise ValueError(f"warmup_steps: expected {expected}, found {recipe.warmup_steps}")
+    return args.dataset or dataset, recipe
+
+
+def resolve(args: argparse.Namespace) -> Settings:
+    """Decide and check everything, once; a checkpoint is downloaded last.
+
+    Raises:
+        ValueError: something cannot be; says what was found and what was expected.
+        OSError: the run folder cannot be written, or the checkpoint is not to be had.
+    """
+    if args.fp16 and args.precision not in (None, "fp16"):
+        raise ValueError(f"fp16: expected no other precision beside it, found {args.precision}")
+    if Path(args.name).name != args.name or args.name in ("", ".", ".."):
+        raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
+    dataset, recipe = recipe_of(args)
+    check_name(dataset)
+    config = get_config(args.model_type, image_size=args.image_size)
+    folder = Path(args.output_dir) / args.name
+    options = _options(args, recipe, folder)
+    check_batch(recipe, options)
+    if recipe.from_scratch and args.pretrained_dir:
+        raise ValueError("pretrained_dir: expected none for a run from scratch")
+    if distributed.rank() == 0:
+        check_writable(folder, "run folder")
+        if args.resume and not (folder / STATE).exists():
+            print(f"{folder}: no state to go on from, so the run starts at step 0")
+    path, origin = None, "random weights"
+    if not recipe.from_scratch:
+        path = Path(args.pretrained_dir or pretrained(args.model_type))
+        config = _checked_config(path, config, args)
+        origin = f"checkpoint of sha256 {sha256(path)}"
+    options = replace(options, origin=origin)
+    skip = args.skip_unreadable
+    return Settings(dataset, skip, recipe, options, args.model_type, path, config)
+
+
+def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:
+    eval_every = args.eval_every
+    if eval_every is None:
+        eval_every = max(1, recipe.num_steps // 10) if recipe.from_scratch else 100
+    return Options(
+        device=args.device,
+        precision="fp16" if args.fp16 else args.precision or "auto",
+        compile=args.compile or False,
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        eval_every=eval_every,
+        eval_batch_size=args.eval_batch_size,
+        output_dir=folder,
+        save_every=args.save_every,
+        resume=args.resume,
+    )
+
+
+def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace) -> MixerConfig:
+    """What the file holds, which is the model that was asked for."""
+    found = read_config(path, args.image_size)
+    for size in ("patch_size", "num_blocks", "hidden_dim", "channels_mlp_dim"):
+        wanted, there = getattr(expected, size), getattr(found, size)
+        if wanted != there:
+            raise ValueError(
+                f"{path}: no {args.model_type}: expected {size} {wanted}, found {there}"
+            )
+    upstreams = {get_config(name).num_classes for name in OFFICIAL_FILES}
+    if found.num_classes in upstreams - {expected.num_classes}:
+        classes = f"expected {expected.num_classes} classes, found {found.num_classes}"
+        raise ValueError(f"{path}: no {args.model_type}: {classes}")
+    return replace(found, image_size=args.image_size or found.image_size)
+
+
+def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
+    """A new model, or one from a checkpoint with a new head, zero as in the official code."""
+    recipe, size = settings.recipe, settings.config.image_hw
+    rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+    if settings.checkpoint is None:
+        torch.manual_seed(recipe.seed)
+        return create_model(settings.model_type, num_classes, size, **rates)
+    model = from_npz(settings.checkpoint, size, num_classes, **rates)
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    return model
+
+
+def run(settings: Settings) -> None:
+    """Load the data, train, and print what came of it."""
+    with distributed.one_after_the_first():
+        size, skip = settings.config.image_hw[0], settings.skip_unreadable
+        data = load_data(settings.dataset, image_size=size, skip_unreadable=skip)
+    model = starting_model(settings, len(data.classes))
+    history = train(model, data, settings.recipe, settings.options)
+    if distributed.rank() == 0:
+        images = f"over all {len(data.x_test)} test images"
+        accuracy = f"test accuracy {history.test_accuracy[-1]:.4f} {images}"
+        speed = f"{history.seconds:.0f} s of training, {history.images_per_second:.0f} images/s"
+        print(f"{settings.options.output_dir}: {accuracy}, {speed}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    args = parser().parse_args(arguments)
+    try:
+        with distributed.joined(pick_device(args.device)):
+            run(resolve(args))
+    except (ValueError, OSError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except torch.OutOfMemoryError as error:
+        held = "out of memory with the model and the data set alone"
+        hint = "try a smaller --image_size or another --device"
+        print(f"error: {held}; {hint} ({error})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        again = "To go on: the same command with --resume"
+        print(f"{str(interrupt) or 'stopped'}. {again}", file=sys.stderr)
+        return 130
+    return 0
