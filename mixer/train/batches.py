@@ -21,12 +21,17 @@ from mixer.data import (
     random_flip,
     random_resized_crop,
     resize,
+    torchvision_crop,
 )
 from mixer.train import distributed
+from mixer.train.device import forked_rng
 from mixer.train.recipes import Recipe
 
 # What random numbers are drawn for: each purpose has a stream of its own.
 SHUFFLE, AUGMENT, MODEL, MIX = range(4)
+
+# The augmentations that cut a random box out of an image: the official one, and torchvision's.
+CROPS = {"inception": random_resized_crop, "torchvision_crop": torchvision_crop}
 
 # torchvision draws once a call, so a batch is split into groups of images that share a draw.
 AUTO_AUGMENT_GROUPS = 8
@@ -87,10 +92,10 @@ class Batches:
         recipe = self.recipe
         share = Share(distributed.own_slice(recipe.batch_size), recipe.batch_size)
         rows = batch_indices(self.num_images, recipe.batch_size, step, recipe.seed)
-        rows = rows[share.own].to(self.device)
+        rows = _to_device(rows[share.own], self.device)
         images, target = self.data.x_train[rows], self.data.y_train[rows]
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
-        with torch.random.fork_rng(_cuda_index(self.device)):
+        with forked_rng(self.device):
             # torchvision draws from torch's global generator.
             torch.manual_seed(seed_of(recipe.seed, MIX, step, distributed.rank()))
             images = self.augment(images, share)
@@ -104,8 +109,9 @@ class Batches:
             groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
             images = torch.cat([self.auto_augment(group) for group in groups])
         kind, generator = self.recipe.augmentation, self.generator
-        if kind == "inception":
-            images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
+        crop = CROPS.get(kind)
+        if crop is not None:
+            images = crop(images, self.image_hw, generator=generator, share=share)
         else:
             images = resize(images, self.image_hw)
         if kind == "pad_crop":
@@ -138,5 +144,8 @@ def mixup_or_cutmix(
     return v2.RandomChoice(choices) if choices else None
 
 
-def _cuda_index(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
+def _to_device(rows: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for the device, which only pinned memory allows."""
+    if device.type == "cuda":
+        return rows.pin_memory().to(device, non_blocking=True)
+    return rows.to(device)

@@ -11,23 +11,20 @@ from mixer.train.recipes import Recipe
 def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
-    Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update of a matrix by
-    the nearest orthogonal one; it takes the linear layers of the blocks, or of channel mixing alone, AdamW the rest.
-    Its steps are scaled to the size of AdamW's (Liu et al., 2025, arXiv:2502.16982), so one rate can serve both.
-    Each group's ``lr_scale`` is its rate over the recipe's.
+    Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update
+    of a matrix by the nearest orthogonal one; it takes the linear layers of the blocks, or of
+    channel mixing alone, AdamW the rest. Its steps are scaled to the size of AdamW's (Liu et al.,
+    2025, arXiv:2502.16982), so one rate can serve both. Each group's ``lr_scale`` is its rate over
+    the recipe's.
 
     Raises:
         ValueError: Muon with a torch that has none.
     """
     groups = parameter_groups(model, recipe)
     if recipe.optimizer == "sgd":
-        fused = next(model.parameters()).device.type == "cuda"
         groups["vectors"]["weight_decay"] = recipe.weight_decay
-        return [
-            torch.optim.SGD(
-                list(groups.values()), lr=recipe.learning_rate, momentum=0.9, fused=fused
-            )
-        ]
+        every = list(groups.values())
+        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=True)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         if not hasattr(torch.optim, "Muon"):
@@ -50,7 +47,10 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The parameters by part, each with its rate's share of the recipe's and its decay; vectors have no decay."""
+    """The parameters by part, each with its share of the recipe's rate and its decay.
+
+    Vectors have no decay.
+    """
 
     def group(part: str) -> dict[str, Any]:
         rate, decay = (
