@@ -49,7 +49,8 @@ class Share:
     """
 
     own: slice
-    count: int  # images in the whole batch
+    # Images in the whole batch.
+    count: int
 
 
 def _share_of(images: Tensor, share: Share | None) -> Share:
@@ -188,9 +189,8 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
 
 def _interpolation(start: Tensor, length: Tensor, out: int, full: int) -> Tensor:
     """Weights (N, out, full) that resample ``length`` pixels from ``start``, linearly."""
-    centers = (torch.arange(out, device=start.device) + 0.5) * (
-        length[:, None] / out
-    ) - 0.5  # (N, out)
+    step = length[:, None] / out
+    centers = (torch.arange(out, device=start.device) + 0.5) * step - 0.5  # (N, out)
     centers = torch.minimum(centers.clamp(min=0), length[:, None] - 1.0) + start[:, None]
     pixels = torch.arange(full, device=start.device)
     return (1.0 - (centers[..., None] - pixels).abs()).clamp(min=0)  # (N, out, full)
@@ -222,9 +222,8 @@ def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)
     columns = offsets[1][:, None] + torch.arange(width, device=images.device)  # (N, W)
     image = torch.arange(len(images), device=images.device)[:, None, None]
-    cropped = padded.permute(0, 2, 3, 1)[
-        image, rows[:, :, None], columns[:, None, :]
-    ]  # (N, H, W, 3)
+    places = image, rows[:, :, None], columns[:, None, :]
+    cropped = padded.permute(0, 2, 3, 1)[places]  # (N, H, W, 3)
     return cropped.permute(0, 3, 1, 2)  # (N, 3, H, W)
 
 
@@ -245,9 +244,8 @@ def flip(images: Tensor, which: Tensor) -> Tensor:
 def _pair(size: Size) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
-        raise ValueError(
-            f"size: expected pixels, one positive number or (height, width), found {size!r}"
-        )
+        expected = "pixels, one positive number or (height, width)"
+        raise ValueError(f"size: expected {expected}, found {size!r}")
     return height, width
 
 

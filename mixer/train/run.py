@@ -138,6 +138,7 @@ class Run:
         refuse_diverged(loop.model, loop.data, loop.precision, loop.step, loop.last_good_state)
         if options.state_file is not None and self.first:
             self._note_wall_time()
+            loop.history.note_speed(loop.recipe.batch_size)
             more = {"step": loop.step, "history": asdict(loop.history)}
             meta = {**self.settings, **more, "scaler": loop.scaler.state_dict()}
             arrays = state.collect(loop.model, loop.optimizers, loop.ema)

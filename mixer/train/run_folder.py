@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixer import drawing
 from mixer.checkpoint import save_npz
 from mixer.files import remove_leftovers, write_text
 from mixer.model import MlpMixer
@@ -109,6 +108,8 @@ class RunFolder:
 
     def finish(self, history: History, weights: MlpMixer, chance: float) -> None:
         """Write the model in the official layout, the history, and the picture of the curves."""
+        from mixer import drawing
+
         self.board.close()
         save_npz(weights, self.path / "model.npz")
         write_text(self.path / "history.json", json.dumps(asdict(history)))
