@@ -30,9 +30,6 @@ from mixer.train.recipes import Recipe
 # What random numbers are drawn for: each purpose has a stream of its own.
 SHUFFLE, AUGMENT, MODEL, MIX = range(4)
 
-# The augmentations that cut a random box out of an image: the official one, and torchvision's.
-CROPS = {"inception": random_resized_crop, "torchvision_crop": torchvision_crop}
-
 # torchvision draws once a call, so a batch is split into groups of images that share a draw.
 AUTO_AUGMENT_GROUPS = 8
 
@@ -109,9 +106,10 @@ class Batches:
             groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
             images = torch.cat([self.auto_augment(group) for group in groups])
         kind, generator = self.recipe.augmentation, self.generator
-        crop = CROPS.get(kind)
-        if crop is not None:
-            images = crop(images, self.image_hw, generator=generator, share=share)
+        if kind == "inception":
+            images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
+        elif kind == "torchvision_crop":
+            images = torchvision_crop(images, self.image_hw, generator=generator, share=share)
         else:
             images = resize(images, self.image_hw)
         if kind == "pad_crop":

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mixer.data import ImageData
 from mixer.model import MlpMixer
 from mixer.train import distributed
+from mixer.train.averaging import AveragedWeights
 from mixer.train.batches import MODEL, Batches, seed_of
 from mixer.train.compiling import compiled
 from mixer.train.device import autocast
@@ -65,9 +65,9 @@ class Loop:
         self.optimizers = build_optimizers(model, recipe)
         self.stepper = GuardedSteps(self.optimizers, self.device, bool(compile))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.ema: AveragedModel | None = None
+        self.ema: AveragedWeights | None = None
         if recipe.ema_decay:
-            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+            self.ema = AveragedWeights(model, recipe.ema_decay)
         self.step = 0
         self.history = History()
         self.last_good_state = "no state had been written yet"

@@ -27,7 +27,7 @@ class GuardedSteps:
         device: torch.device,
         compile: bool = False,
     ) -> None:
-        self.optimizers, self.device = list(optimizers), device
+        self.optimizers = list(optimizers)
         self.rate = 0.0
         self._blends: dict[int, Callable[[Tensor, Tensor], None]] = {}
         for number, optimizer in enumerate(self.optimizers):
@@ -50,7 +50,7 @@ class GuardedSteps:
         for number, optimizer in enumerate(self.optimizers):
             if number in self._blends:
                 # Filled on the device: a number that is copied there would be waited for.
-                rate = torch.full((), self.rate, device=self.device)
+                rate = torch.full((), self.rate, device=allowed.device)
                 self._blends[number](allowed, rate)
             elif _is_fused(optimizer):
                 optimizer.found_inf = forbidden  # type: ignore[attr-defined]
