@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from helpers import SHORT, needs_muon, official_schedule, rich, run, same_weights, tiny_model
 
 from mixer.data import normalize
-from mixer.train import Loop, TrainingError, batch_indices
+from mixer.train import Loop, TrainingError, batch_indices, scoring
 from mixer.train import loop as loop_module
-from mixer.train import scoring
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
@@ -167,7 +166,7 @@ def test_an_infinite_gradient_under_fp16_leaves_all_weights_as_they_were(data):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     loop.scaler.value = 2.0**-10
     loop.run_step()
-    with pytest.raises(TrainingError, match="^step 1: .* the norm of its gradient inf"):
+    with pytest.raises(TrainingError, match=r"^step 1: .* the norm of its gradient inf"):
         loop.read()
     infinite.remove()
     model.zero_grad()
