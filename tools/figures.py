@@ -15,6 +15,7 @@ of matplotlib.
 import argparse
 import ast
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -27,7 +28,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixer import MODELS, bundled, plots
+from mixer import MODELS, bundled
+from mixer.lessons import plots
 from mixer.recipes import PUBLISHED, PUBLISHED_TEST_IMAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,7 @@ IMG = ROOT / "img"
 RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
 README = ROOT / "README.md"
 TABLE = re.compile(r"(<!-- (\w+) table -->)(.*?)(<!-- /\2 table -->)", re.DOTALL)
+DRAWN_BY = ("mixer.drawing", "mixer.lessons.plots")
 DPI = 200  # twice the README's 900 pixels, for fine screens
 
 
@@ -55,16 +58,37 @@ class Drawing:
         return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
     def code(self) -> str:
-        """The function and all of mixer/plots.py that it uses, directly or not, as syntax trees."""
-        tree = ast.parse(Path(plots.__file__).read_text(encoding="utf-8"))
-        definitions = {name: node for node in tree.body for name in _defined(node)}
-        wanted, found = [self.function.__name__], {}
+        """The function and all it uses of the modules that draw, directly or not, as syntax trees."""
+        wanted, found = [(self.function.__module__, self.function.__name__)], {}
         while wanted:
-            name = wanted.pop()
-            if name in definitions and name not in found:
-                found[name] = ast.dump(_without_docstring(definitions[name]))
-                wanted += [node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)]
-        return "\n".join(found[name] for name in sorted(found))
+            module, name = wanted.pop()
+            tree = ast.parse(source(module))
+            definitions = {name: node for node in tree.body for name in _defined(node)}
+            imported = _imported(tree)
+            if name in imported:
+                wanted.append(imported[name])
+            elif name in definitions and (name, module) not in found:
+                found[name, module] = ast.dump(_without_docstring(definitions[name]))
+                names = {node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)}
+                wanted += [(module, used) for used in names]
+        return "\n".join(found[key] for key in sorted(found))
+
+
+def source(module: str) -> str:
+    """The text of a module, by its name."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _imported(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Name -> (module, its name there) of what a module imports from those that draw."""
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(DRAWN_BY)
+        for alias in node.names
+    }
 
 
 def _defined(node: ast.stmt) -> list[str]:

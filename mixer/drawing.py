@@ -1,0 +1,176 @@
+"""What training and lessons draw with: colours, style, empty figures, and the curves of a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import matplotlib.patches
+import matplotlib.path
+import matplotlib.textpath
+import matplotlib.ticker
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+COLORS = {
+    "black": "#000000",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "grey": "#808080",
+}
+CYCLE = [COLORS[name] for name in ("blue", "red", "green", "orange", "purple", "sky", "black")]
+PART_COLORS = {  # the parts of a Mixer, the same in every figure
+    "stem": COLORS["green"],
+    "embedding": COLORS["green"],  # as notebook 1 calls the stem
+    "token_mixing": COLORS["blue"],
+    "channel_mixing": COLORS["red"],
+    "norms": COLORS["black"],
+    "head": COLORS["purple"],
+}
+DIVERGING = "RdBu_r"  # ColorBrewer's red-blue, safe for colour-blind readers: blue < 0, white = 0, red > 0
+SEQUENTIAL = "viridis"
+DPI = 100
+WIDTH = 8.0  # inches: what fits a notebook's column
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the whole session: fonts, colours, a white ground."""
+    matplotlib.rcParams.update(
+        {
+            "figure.dpi": DPI,
+            "savefig.dpi": DPI,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.facecolor": "white",
+            "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.labelsize": 10,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "legend.fontsize": 9,
+            "legend.frameon": False,
+            "axes.prop_cycle": cycler(color=CYCLE),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": False,
+            "grid.color": "#DDDDDD",
+            "lines.linewidth": 2.0,
+            "image.cmap": SEQUENTIAL,
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
+    """An empty figure, inches, that lays itself out and that ``pyplot`` knows nothing about."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def to_numpy(array: ArrayLike | Tensor) -> NDArray[Any]:
+    """A NumPy array of a tensor (any device, with or without gradient) or of anything array-like."""
+    if isinstance(array, Tensor):
+        return array.detach().cpu().float().numpy() if array.is_floating_point() else array.detach().cpu().numpy()
+    return np.asarray(array)
+
+
+def bare(ax: Axes, title: str | None = None, frame: bool = False) -> Axes:
+    """Take ticks (and frame) off an axes that holds a picture."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(frame)
+    if title is not None:
+        ax.set_title(title)
+    return ax
+
+
+def percent_ticks(axis: Axis) -> None:
+    """Ticks for shares from 0 to 1, at round percents and with all their digits: 0.6 -> 60%, 0.965 -> 96.5%."""
+    if axis.get_scale() == "linear":
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
+
+
+def curves(
+    steps: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    *,
+    xlabel: str = "step",
+    ylabel: str = "",
+    title: str | None = None,
+    percent: bool = False,
+    log: bool = False,
+    beside: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
+    """Lines over training steps, such as loss or accuracy, one for each entry of ``series``.
+
+    Args:
+        steps: x of every line; or a mapping with an x for each line.
+        series: name -> y values. A single line needs no legend and gets none.
+        xlabel, ylabel, title: texts.
+        percent: y holds shares from 0 to 1, to be written as percent.
+        log: logarithmic y axis.
+        beside: put the legend to the right of the axes, where it can cover no line.
+        ax: draw there, to put several panels in one figure (``new_figure().subplots(1, 2)``).
+    """
+    if ax is None:
+        ax = new_figure(WIDTH if beside else 6.5, 3.2).subplots()
+    for number, (name, y) in enumerate(series.items()):
+        x = steps[name] if isinstance(steps, Mapping) else steps
+        few = len(to_numpy(y)) <= 20  # type: ignore[arg-type]
+        style = ("-", "--", "-.", ":")[number // len(CYCLE) % 4]
+        ax.plot(to_numpy(x), to_numpy(y), style, label=name, marker="o" if few else None, markersize=4)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.grid(axis="y")
+    if title:
+        ax.set_title(title)
+    if log:
+        ax.set_yscale("log")
+    if percent:
+        percent_ticks(ax.yaxis)
+    if len(series) > 1:
+        ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {}))
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def training(steps: ArrayLike, loss: ArrayLike, eval_steps: ArrayLike, accuracy: ArrayLike, chance: float) -> Figure:
+    """The loss of every training step, beside the accuracy on test images with the level of guessing.
+
+    Args:
+        steps, loss: of each step; a running mean over some of them is drawn on top.
+        eval_steps, accuracy: when the test images were scored, and the shares that were right.
+        chance: the share that guessing gets right.
+    """
+    values = to_numpy(loss)
+    fig = new_figure(9.0, 3.2)
+    left, right = fig.subplots(1, 2)
+    left.plot(to_numpy(steps), values, color=COLORS["sky"], linewidth=1, label="each step")
+    window = max(1, len(values) // 12)
+    if window > 1:
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        left.plot(to_numpy(steps)[window - 1 :], smooth, color=COLORS["blue"], label=f"mean of {window} steps")
+        left.legend()
+    left.set_xlabel("step")
+    left.set_ylabel("training loss")
+    left.grid(axis="y")
+    curves(eval_steps, {"model": accuracy}, ylabel="test accuracy", percent=True, ax=right)
+    right.axhline(chance, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+    right.annotate(
+        "guessing", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#555555"
+    )
+    right.set_ylim(bottom=0)
+    return fig
