@@ -7,7 +7,8 @@ import nbformat
 import pytest
 import torch
 
-from mixer.lessons.exercises import CHECKS, check
+from mixer.lessons import exercises as checks
+from mixer.lessons.exercises import check
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -19,12 +20,16 @@ def exercises():
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-        set_up = "\n".join(cell.source for cell in notebook.cells if SET_UP & set(cell.metadata.get("tags", [])))
+        set_up = "\n".join(
+            cell.source for cell in notebook.cells if SET_UP & set(cell.metadata.get("tags", []))
+        )
         for cell in notebook.cells:
             for tag in cell.metadata.get("tags", []):
                 if tag.startswith("exercise-"):
                     number = tag.removeprefix("exercise-")
-                    pattern = rf"<summary>Solution {re.escape(number)}.*?</summary>\s*```python\n(.*?)```\s*</details>"
+                    summary = rf"<summary>Solution {re.escape(number)}.*?</summary>"
+                    code = r"```python\n(.*?)```"
+                    pattern = rf"{summary}\s*{code}\s*</details>"
                     solution = re.search(pattern, text, re.DOTALL)
                     yield pytest.param(set_up, cell.source, solution and solution[1], id=number)
 
@@ -33,10 +38,11 @@ EXERCISES = list(exercises())
 
 
 def answer(number, set_up, code, monkeypatch, capsys):
-    """What the check prints of ``code``, in a namespace where only the notebook's set-up cell ran."""
+    """What the check prints of ``code``, in a namespace where only the set-up cell ran."""
     monkeypatch.chdir(ROOT / "notebooks")
     namespace = {}
-    with torch.enable_grad():  # a notebook may turn gradients off for itself; this brings them back
+    # A notebook may turn gradients off for itself; this brings them back
+    with torch.enable_grad():
         exec(compile(set_up, "set-up", "exec"), namespace)
         capsys.readouterr()
         exec(compile(code, f"exercise {number}", "exec"), namespace)
@@ -48,11 +54,14 @@ def checking_line(stub):
 
 
 def test_every_check_belongs_to_an_exercise():
-    assert {param.id for param in EXERCISES} == set(CHECKS)
+    assert {param.id for param in EXERCISES} == set(checks.EXERCISES)
 
 
 def test_every_notebook_has_two_exercises_or_more():
-    counts = [sum(param.id.startswith(f"{int(path.name[:2])}.") for param in EXERCISES) for path in NOTEBOOKS]
+    counts = [
+        sum(param.id.startswith(f"{int(path.name[:2])}.") for param in EXERCISES)
+        for path in NOTEBOOKS
+    ]
     assert min(counts) >= 2
 
 
@@ -85,7 +94,7 @@ def test_what_an_answer_raises_becomes_a_hint(capsys):
     def raising(*_):
         raise ZeroDivisionError("division by zero")
 
-    for number in CHECKS:
+    for number in checks.EXERCISES:
         check(number, raising)
         assert f"Exercise {number}: not yet. Hint:" in capsys.readouterr().out
 
@@ -93,3 +102,20 @@ def test_what_an_answer_raises_becomes_a_hint(capsys):
 def test_an_unknown_number_is_refused():
     with pytest.raises(ValueError, match=r"expected one of 1\.1"):
         check("9.9", None)
+
+
+@pytest.mark.parametrize("nothing", [None, ...])
+def test_a_function_that_returns_nothing_is_told_what_to_return(nothing, capsys):
+    for number, exercise in checks.EXERCISES.items():
+        check(number, lambda *_: nothing)
+        said = " ".join(capsys.readouterr().out.split())
+        assert said == (
+            f"Exercise {number}: not yet. Hint: nothing came back. "
+            f"Replace the stub and return {exercise.returns}."
+        )
+
+
+def test_what_is_no_function_gets_a_hint(capsys):
+    for number in checks.EXERCISES:
+        check(number, 7)
+        assert "hand over your function itself" in " ".join(capsys.readouterr().out.split())

@@ -1,2 +1,3 @@
 def tile_order(rows, columns, factor):
-    return list(range(rows * columns * factor**2))  # row by row through the whole image
+    # Row by row through the whole image
+    return list(range(rows * columns * factor**2))
