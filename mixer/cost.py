@@ -7,7 +7,7 @@ PARTS = ("stem", "token_mixing", "channel_mixing", "norms", "head")
 
 
 def parameters_by_part(model: MlpMixer) -> dict[str, int]:
-    """How many parameters each part of a model holds: a number for each of ``PARTS``; they sum to all of them."""
+    """How many parameters each part of a model holds: part -> number, summing to all of them."""
     counts = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
         counts[_part_of(name)] += parameter.numel()
@@ -17,10 +17,10 @@ def parameters_by_part(model: MlpMixer) -> dict[str, int]:
 def flops_by_part(model: MlpMixer | MixerConfig) -> dict[str, int]:
     """Floating-point operations of one forward pass of one image: a number for each of ``PARTS``.
 
-    The convention is that of ``torch.utils.flop_counter``: one FLOP for each multiplication and one for each
-    addition of a matrix product, so FLOPs = 2 × MACs (multiply-accumulates); biases, norms, GELUs and skips count
-    nothing. Divide by 2 for MACs: B/16 at 224 pixels has 12.60 GMAC without its head. Papers that speak of
-    "GFLOPs" often mean GMAC.
+    The convention is that of ``torch.utils.flop_counter``: one FLOP for each multiplication and one
+    for each addition of a matrix product, so FLOPs = 2 × MACs (multiply-accumulates); biases,
+    norms, GELUs and skips count nothing. Divide by 2 for MACs: B/16 at 224 pixels has 12.60 GMAC
+    without its head. Papers that speak of "GFLOPs" often mean GMAC.
 
     Args:
         model: a model or only its configuration.
@@ -40,10 +40,11 @@ def flops_by_part(model: MlpMixer | MixerConfig) -> dict[str, int]:
 def training_flops(model: MlpMixer | MixerConfig) -> int:
     """Floating-point operations to train on one image: three forward passes, by the usual rule.
 
-    The backward pass takes two matrix products for each one of the forward pass: the gradient of the layer's
-    input and that of its weight (Kaplan et al., 2020, arXiv:2001.08361, section 2.1). The one product that is
-    not needed, the gradient of the pixels, is counted too; it is 2.6 % of all in S/32 and less in larger models.
-    FLOPs as in ``flops_by_part``. Divide by a step's time and the machine's peak for its utilisation.
+    The backward pass takes two matrix products for each one of the forward pass: the gradient of
+    the layer's input and that of its weight (Kaplan et al., 2020, arXiv:2001.08361, section 2.1).
+    The one product that is not needed, the gradient of the pixels, is counted too; it is 2.6 % of
+    all in S/32 and less in larger models. FLOPs as in ``flops_by_part``. Divide by a step's time
+    and the machine's peak for its utilisation.
     """
     return 3 * sum(flops_by_part(model).values())
 

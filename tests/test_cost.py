@@ -26,19 +26,25 @@ def test_flops_are_those_that_torch_counts(config):
         model(torch.zeros(1, 3, *config.image_hw))
     assert sum(cost.flops_by_part(model).values()) == counter.get_total_flops()
     assert cost.flops_by_part(config) == cost.flops_by_part(model)
-    counts = {name.removeprefix("MlpMixer."): sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
+    counts = {
+        name.removeprefix("MlpMixer."): sum(kinds.values())
+        for name, kinds in counter.get_flop_counts().items()
+    }
     by_part = cost.flops_by_part(config)
     assert by_part["stem"] == counts["stem"]
     assert by_part["head"] == counts["head"]
     for part in ("token_mixing", "channel_mixing"):
-        assert by_part[part] == sum(count for name, count in counts.items() if name.endswith(f".{part}"))
+        assert by_part[part] == sum(
+            count for name, count in counts.items() if name.endswith(f".{part}")
+        )
 
 
 def test_training_flops_are_about_what_torch_counts():
     model = MlpMixer(SMALL)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, *SMALL.image_hw)).sum().backward()
-    unneeded = cost.flops_by_part(model)["stem"]  # the gradient of the pixels
+    # The gradient of the pixels
+    unneeded = cost.flops_by_part(model)["stem"]
     assert cost.training_flops(model) == counter.get_total_flops() + unneeded
 
 

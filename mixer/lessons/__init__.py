@@ -1,9 +1,9 @@
-"""The lessons: what the notebooks measure, draw, explore and check. Nothing in the library imports them."""
+"""The lessons: what notebooks measure, draw, explore and check. The library imports none of it."""
 
 
 def missing(error: ModuleNotFoundError) -> ImportError:
-    """What to raise instead where one of the lessons' own packages is not installed: it says what to install."""
+    """What to raise where a package of the lessons is not installed: it says what to install."""
     return ImportError(
-        f'The package "{error.name}" is missing, which the lessons need: pip install "mixer-notebooks[lessons]"',
+        f'The lessons need the package "{error.name}": pip install "mixer-notebooks[lessons]"',
         name=error.name,
     )

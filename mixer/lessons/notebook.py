@@ -1,4 +1,4 @@
-"""What every notebook may need: shorter runs under test, and data where CIFAR-10 is not to be had."""
+"""What notebooks need: shorter runs under test, and data where CIFAR-10 is not to be had."""
 
 import os
 
@@ -6,12 +6,12 @@ from mixer.data import ImageData, load_data
 
 
 def quick(steps: int, quick_steps: int) -> int:
-    """``quick_steps`` when the environment variable ``MIXER_QUICK`` is 1, as in test runs, else ``steps``."""
+    """``steps``; ``quick_steps`` where the environment has ``MIXER_QUICK=1``, as in test runs."""
     return quick_steps if os.environ.get("MIXER_QUICK") == "1" else steps
 
 
 def cifar10_or_digits() -> ImageData:
-    """CIFAR-10; where it is neither at hand nor to be had, scikit-learn's digits under an unmissable banner."""
+    """CIFAR-10; where it is not to be had, scikit-learn's digits under an unmissable banner."""
     try:
         return load_data("cifar10")
     except FileNotFoundError as error:
@@ -28,7 +28,8 @@ def banner(title: str, text: str) -> None:
 
     bar = "!" * 88
     plain = f"{bar}\n{title}.\n{text}\n{bar}"
-    if get_ipython() is None:  # a script
+    # A script
+    if get_ipython() is None:
         print(plain, flush=True)
         return
     style = "border:4px solid #D55E00;background:#FFF3E0;color:#000;padding:12px;font-size:115%"

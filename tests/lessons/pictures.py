@@ -22,7 +22,9 @@ def photo(size: int = 48) -> NDArray[np.uint8]:
     return (image * 255).round().astype(np.uint8)
 
 
-def grating(fy: float, fx: float, phase: float = 0.0, hw: tuple[int, int] = (8, 12)) -> torch.Tensor:
+def grating(
+    fy: float, fx: float, phase: float = 0.0, hw: tuple[int, int] = (8, 12)
+) -> torch.Tensor:
     """A wave of fy cycles down and fx cycles across, per step."""
     y, x = torch.meshgrid(*(torch.arange(side).double() for side in hw), indexing="ij")
     return torch.cos(2 * torch.pi * (fy * y + fx * x) + phase)
@@ -49,9 +51,9 @@ def _to_width(image: Image.Image, width: int) -> NDArray[np.float64]:
 def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """How far two small pictures differ, 0 to 255 (root mean square); infinite for another shape.
 
-    FreeType sets text a little wider in one version of matplotlib than in another (seen: 3.10 against 3.11), which
-    moves what is laid out around it by a few pixels. So a pixel counts as the same if its value lies between those
-    that the other picture has within two pixels of it.
+    FreeType sets text a little wider in one version of matplotlib than in another (seen: 3.10
+    against 3.11), which moves what is laid out around it by a few pixels. So a pixel counts as the
+    same if its value lies between those that the other picture has within two pixels of it.
     """
     if one.shape != other.shape:
         return float("inf")

@@ -7,19 +7,33 @@ from mixer.lessons import analysis
 
 
 def test_update_norms(small):
-    images = torch.rand(2, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = (
+        torch.rand(2, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * 2
+        - 1
+    )
     norms = analysis.update_norms(small, images)
     outputs = small.block_outputs(images)
     for block in range(3):
-        assert norms.stream[block].item() == pytest.approx(outputs[block].square().mean().sqrt().item())
+        assert norms.stream[block].item() == pytest.approx(
+            outputs[block].square().mean().sqrt().item()
+        )
         first = small.blocks[block].mix_tokens(outputs[block])
-        assert norms.token_mixing[block].item() == pytest.approx(first.square().mean().sqrt().item())
+        assert norms.token_mixing[block].item() == pytest.approx(
+            first.square().mean().sqrt().item()
+        )
         second = outputs[block + 1] - outputs[block] - first
-        assert norms.channel_mixing[block].item() == pytest.approx(second.square().mean().sqrt().item())
+        assert norms.channel_mixing[block].item() == pytest.approx(
+            second.square().mean().sqrt().item()
+        )
 
 
 def test_logit_lens_ends_at_the_logits(small):
-    images = torch.rand(5, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = (
+        torch.rand(5, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * 2
+        - 1
+    )
     features = analysis.features_by_depth(small, images, batch_size=2)
     assert features.shape == (4, 5, 24)
     with torch.no_grad():

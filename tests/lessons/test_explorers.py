@@ -1,4 +1,4 @@
-"""The explorers: controls change picture and sentence, and the output holds a still picture as well."""
+"""The explorers: controls change picture and sentence; the output holds a still picture, too."""
 
 import base64
 import io
@@ -35,8 +35,13 @@ def counting() -> tuple[explorers.Explorer, list[int]]:
         fig.text(0.5, 0.5, str(number + other))
         return fig
 
-    controls = {"number": explorers.slider("a number", 0, 9, 4), "other": explorers.slider("another", 0, 9)}
-    return explorers.Explorer(draw, lambda number, other: f"The sum is {number + other} & more.", controls), drawn
+    controls = {
+        "number": explorers.slider("a number", 0, 9, 4),
+        "other": explorers.slider("another", 0, 9),
+    }
+    return explorers.Explorer(
+        draw, lambda number, other: f"The sum is {number + other} & more.", controls
+    ), drawn
 
 
 def test_picture_and_sentence_follow_a_control() -> None:
@@ -79,7 +84,8 @@ def test_output_holds_the_live_view_and_a_still_picture(name: str) -> None:
     assert data[explorers.WIDGET_VIEW]["model_id"] == explorer.model_id
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
     live = Image.open(io.BytesIO(explorer.picture.value))
-    assert still.height > live.height  # the invitation stands under the picture
+    # The invitation stands under the picture
+    assert still.height > live.height
     assert 600 < still.width < 1000
     alt = metadata["image/png"]["alt"]
     assert alt.startswith(explorer.say(**explorer.values))
@@ -97,9 +103,13 @@ def test_output_is_the_same_each_time(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_no_picture_has_a_tooltip(name: str) -> None:
-    # JupyterLab cannot show an ipywidgets.Image with one: its view asks for the length of a missing description.
+    # JupyterLab cannot show an ipywidgets.Image with one: its view asks for the length of a missing
+    # description.
     def all_of(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-        return [widget, *[inner for child in getattr(widget, "children", ()) for inner in all_of(child)]]
+        return [
+            widget,
+            *[inner for child in getattr(widget, "children", ()) for inner in all_of(child)],
+        ]
 
     parts = all_of(EXPLORERS[name]())
     assert any(isinstance(part, ipywidgets.Image) for part in parts)
@@ -112,7 +122,8 @@ def test_patch_explorer_says_what_a_size_costs() -> None:
     slider = explorer.controls["patch"]
     assert [size for _, size in slider._options_full] == [4, 7, 8, 14, 16, 28, 32, 56, 112]
     assert "S = 196 tokens, each made from 768 numbers" in explorer.sentence.value
-    assert "12.6 billion" in explorer.sentence.value  # B/16 without its head, as the official code has it
+    # B/16 without its head, as the official code has it
+    assert "12.6 billion" in explorer.sentence.value
     slider.value = 32
     assert "S = 49 tokens" in explorer.sentence.value
     assert "3.24 billion" in explorer.sentence.value
@@ -127,11 +138,17 @@ def test_patch_explorer_refuses_what_it_cannot_cut() -> None:
 
 def test_mixing_table_shows_what_each_layer_touches() -> None:
     explorer = explorers.mixing_table()
-    sentence = "your change {}, token-mixing MLP {}, channel-mixing MLP {}, LayerNorm {}, LayerNorm + token mixing {}"
+    sentence = (
+        "your change {}, token-mixing MLP {}, channel-mixing MLP {}, LayerNorm {}, "
+        "LayerNorm + token mixing {}"
+    )
     assert sentence.format(1, 4, 5, 5, 20) in explorer.sentence.value
-    explorer.controls["token_3_channel_2"].value += 1  # the same column as the first change
+    # The same column as the first change
+    explorer.controls["token_3_channel_2"].value += 1
     assert sentence.format(2, 4, 10, 10, 20) in explorer.sentence.value
-    (reset,) = [part for part in explorer.children[0].children if isinstance(part, ipywidgets.Button)]
+    (reset,) = [
+        part for part in explorer.children[0].children if isinstance(part, ipywidgets.Button)
+    ]
     reset.click()
     assert sentence.format(0, 0, 0, 0, 0) in explorer.sentence.value
 

@@ -27,7 +27,9 @@ def figure() -> Figure:
 
 def test_figure_looks_as_it_did() -> None:
     assert difference(shrunk(figure()), stored("few_labels")) < 4.0
-    other = plots.few_labels(COUNTS, {name: values[::-1] for name, values in ACCURACY.items()}, chance=0.1)
+    other = plots.few_labels(
+        COUNTS, {name: values[::-1] for name, values in ACCURACY.items()}, chance=0.1
+    )
     assert difference(shrunk(other), stored("few_labels")) > 4.0
 
 
@@ -62,4 +64,6 @@ def test_lines_ticks_and_the_level_of_guessing() -> None:
 
 if __name__ == "__main__":
     plots.use_style()
-    Image.fromarray(shrunk(figure()).round().astype(np.uint8)).save(BASELINE / "few_labels.png", optimize=True)
+    Image.fromarray(shrunk(figure()).round().astype(np.uint8)).save(
+        BASELINE / "few_labels.png", optimize=True
+    )

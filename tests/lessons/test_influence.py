@@ -27,7 +27,9 @@ def test_influence_of_a_linear_mixer_of_one_block_is_its_matrix():
     found = analysis.influence_by_depth(model, torch.randn(2, 3, 8, 12, dtype=torch.float64))
     torch.testing.assert_close(found[0], torch.eye(6, dtype=torch.float64))
     torch.testing.assert_close(found[1], (torch.eye(6, dtype=torch.float64) + matrix).abs())
-    pixels = analysis.influence_by_depth(model, torch.randn(1, 3, 8, 12, dtype=torch.float64), pixels=True)
+    pixels = analysis.influence_by_depth(
+        model, torch.randn(1, 3, 8, 12, dtype=torch.float64), pixels=True
+    )
     torch.testing.assert_close(pixels, found * model.stem.weight.norm().detach() / 5**0.5)
 
 
@@ -36,29 +38,45 @@ def test_influence_is_the_norm_of_the_jacobian(small):
     image = torch.rand(1, 3, 16, 24, dtype=torch.float64) * 2 - 1
     found = analysis.influence_by_depth(small, image)
     x = small.embed(image)
-    jacobian = torch.autograd.functional.jacobian(lambda x: small.blocks[1](small.blocks[0](x)), x)  # (1,S,C,1,S,C)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: small.blocks[1](small.blocks[0](x)), x
+    )  # (1,S,C,1,S,C)
     torch.testing.assert_close(found[2], jacobian[0, :, :, 0].square().sum((1, 3)).div(24).sqrt())
     from_pixels = analysis.influence_by_depth(small, image, pixels=True)[3]
-    jacobian = torch.autograd.functional.jacobian(lambda x: small.block_outputs(x)[3], image)  # (1,S,C,1,3,H,W)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: small.block_outputs(x)[3], image
+    )  # (1,S,C,1,3,H,W)
     squares = jacobian[0, :, :, 0].square().sum((1, 2))  # (S, H, W)
     by_patch = squares.view(24, 4, 4, 6, 4).sum((2, 4)).flatten(1)  # (S, S)
     torch.testing.assert_close(from_pixels, by_patch.div(24).sqrt())
     by_block = analysis.influence_by_block(small, image)
     torch.testing.assert_close(by_block[0], found[1])
-    torch.testing.assert_close(by_block[1], analysis.influence_by_depth(small, image, start=1, stop=2)[1])
+    torch.testing.assert_close(
+        by_block[1], analysis.influence_by_depth(small, image, start=1, stop=2)[1]
+    )
 
 
 def test_chunks_do_not_change_influence(small):
-    image = torch.rand(2, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image = (
+        torch.rand(2, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * 2
+        - 1
+    )
     for probes, sizes in ((None, (7, 1000)), (3, (1, 5))):
         whole = analysis.influence_by_depth(small, image, probes=probes, patches=[1, 20])
         for size in sizes:
-            part = analysis.influence_by_depth(small, image, probes=probes, patches=[1, 20], chunk_size=size)
+            part = analysis.influence_by_depth(
+                small, image, probes=probes, patches=[1, 20], chunk_size=size
+            )
             torch.testing.assert_close(part, whole)
 
 
 def test_probes_come_close_to_the_exact_influence(small):
-    image = torch.rand(1, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image = (
+        torch.rand(1, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * 2
+        - 1
+    )
     exact = analysis.influence_by_depth(small, image)[1:]
     near = analysis.influence_by_depth(small, image, probes=100)[1:]
     assert ((near - exact).abs() / exact).mean() < 0.05
@@ -77,7 +95,9 @@ def test_probes_come_close_to_the_exact_influence(small):
 )
 def test_influence_refuses(small, options, message):
     with pytest.raises(ValueError, match=message):
-        analysis.influence_by_depth(small, torch.zeros(1, 3, 16, 24, dtype=torch.float64), **options)
+        analysis.influence_by_depth(
+            small, torch.zeros(1, 3, 16, 24, dtype=torch.float64), **options
+        )
 
 
 def test_receptive_field_of_known_maps():
@@ -86,7 +106,8 @@ def test_receptive_field_of_known_maps():
     even = analysis.receptive_field(torch.ones(2, 24, 24), grid)
     assert even.tolist() == pytest.approx([analysis.even_receptive_field(grid)] * 2)
     one_to_the_right = torch.diag(torch.ones(23), 1)
-    one_to_the_right[torch.arange(5, 23, 6), torch.arange(6, 24, 6)] = 0  # not from one row to the next
+    # Not from one row to the next
+    one_to_the_right[torch.arange(5, 23, 6), torch.arange(6, 24, 6)] = 0
     assert analysis.receptive_field(one_to_the_right, grid).item() == pytest.approx(1)
     by_offset = analysis.influence_by_offset(one_to_the_right, grid)
     assert by_offset.shape == (7, 11)
@@ -101,5 +122,8 @@ def test_shuffled_token_mixing_keeps_the_weights_and_the_rest(small):
         first, second = block.token_mixing.fc1.weight, other.token_mixing.fc1.weight
         assert not torch.equal(first, second)
         assert torch.equal(first.sort(1).values, second.sort(1).values)
-        assert torch.equal(block.token_mixing.fc2.weight.sort(0).values, other.token_mixing.fc2.weight.sort(0).values)
+        assert torch.equal(
+            block.token_mixing.fc2.weight.sort(0).values,
+            other.token_mixing.fc2.weight.sort(0).values,
+        )
         assert torch.equal(block.channel_mixing.fc1.weight, other.channel_mixing.fc1.weight)

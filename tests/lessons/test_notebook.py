@@ -19,7 +19,9 @@ def few(name: str) -> ImageData:
     return ImageData(name, images, labels, images, labels, ("a", "b"))
 
 
-def test_digits_stand_in_under_a_banner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_digits_stand_in_under_a_banner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def load(name: str) -> ImageData:
         if name == "cifar10":
             raise FileNotFoundError("Name or service not known")
@@ -52,7 +54,9 @@ def test_the_banner_in_a_notebook_is_html(monkeypatch: pytest.MonkeyPatch) -> No
     assert "Title.\na < b" in bundle["text/plain"]
 
 
-def test_no_banner_where_cifar10_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_banner_where_cifar10_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(notebook, "load_data", few)
     assert notebook.cifar10_or_digits().name == "cifar10"
     assert capsys.readouterr().out == ""

@@ -36,21 +36,27 @@ def every_pairing(units: list[int]):
 def test_pairing_against_every_possible_pairing():
     optimal = 0
     for seed in range(40):
-        grids = torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        grids = torch.randn(
+            8, 2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         directions = torch.nn.functional.normalize(grids.flatten(1), dim=1)
         cost = directions @ directions.T
-        best = min(sum(cost[pair].item() for pair in pairing) for pairing in every_pairing(list(range(8))))
+        best = min(
+            sum(cost[pair].item() for pair in pairing) for pairing in every_pairing(list(range(8)))
+        )
         found = analysis.pair_units(grids)
         assert sorted(found.units.flatten().tolist()) == list(range(8))
         total = found.similarity.sum().item()
         assert total >= best - 1e-9
         optimal += total <= best + 1e-9
-    assert optimal >= 20  # odd rings make the others
+    # Odd rings make the others
+    assert optimal >= 20
 
 
 def test_pairing_looks_at_all_pairs_together():
-    """The two most opposite units of all do not belong together, if the other two then have nobody."""
-    corner = torch.tensor([0.0, 80.0, 190.0, 262.0]) / 180 * torch.pi  # directions in the plane
+    """The two most opposite units do not belong together, if the other two then have nobody."""
+    # Directions in the plane
+    corner = torch.tensor([0.0, 80.0, 190.0, 262.0]) / 180 * torch.pi
     grids = torch.stack([corner.cos(), corner.sin()], dim=1)[:, None]
     similarity = torch.cos(corner[:, None] - corner)
     greedy_first = divmod(int(similarity.argmin()), 4)

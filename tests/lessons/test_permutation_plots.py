@@ -21,11 +21,15 @@ def waves(count: int, size: int = 8) -> torch.Tensor:
     """Smooth grids, each with a wave of its own: (count, size, size)."""
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     angle = torch.arange(count).view(-1, 1, 1) * 0.7
-    return (0.9 * (x * angle.cos() + y * angle.sin()) + angle).sin() * torch.exp(-((x - 3.5) ** 2) / 20)
+    return (0.9 * (x * angle.cos() + y * angle.sin()) + angle).sin() * torch.exp(
+        -((x - 3.5) ** 2) / 20
+    )
 
 
 def pictures(count: int) -> list[NDArray[np.uint8]]:
-    return [((waves(count * 3).view(count, 3, 8, 8)[k] + 1) * 127).byte().numpy() for k in range(count)]
+    return [
+        ((waves(count * 3).view(count, 3, 8, 8)[k] + 1) * 127).byte().numpy() for k in range(count)
+    ]
 
 
 def some_runs(drop: float = 0.2) -> list[dict[str, object]]:
@@ -44,11 +48,17 @@ def some_runs(drop: float = 0.2) -> list[dict[str, object]]:
 SCORES = {"one": [0.5, 0.4, 0.3], "two": [0.8, 0.8, 0.7]}
 NAMES = {"mixer": "Mixer", "cnn": "convolutional network"}
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "shuffled_images": lambda: plots.shuffled_images({"original": pictures(4), "all pixels": pictures(4)[::-1]}),
+    "shuffled_images": lambda: plots.shuffled_images(
+        {"original": pictures(4), "all pixels": pictures(4)[::-1]}
+    ),
     "weight_rows": lambda: plots.weight_rows({"learned": waves(6), "its twin": waves(6).flip(-1)}),
     "shuffle_curves": lambda: plots.shuffle_curves(some_runs(), NAMES),
-    "shift_curves": lambda: plots.shift_curves([0, 1, 2], SCORES, {name: [1, 0.8, 0.7] for name in SCORES}, 4),
-    "unit_gallery": lambda: plots.unit_gallery({"block 1": waves(16), "block 2": -waves(16)}, columns=4),
+    "shift_curves": lambda: plots.shift_curves(
+        [0, 1, 2], SCORES, {name: [1, 0.8, 0.7] for name in SCORES}, 4
+    ),
+    "unit_gallery": lambda: plots.unit_gallery(
+        {"block 1": waves(16), "block 2": -waves(16)}, columns=4
+    ),
 }
 
 
@@ -61,9 +71,15 @@ def test_figure_looks_as_it_did(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "other"),
     [
-        ("weight_rows", lambda: plots.weight_rows({"learned": waves(6), "its twin": -waves(6).flip(-1)})),
+        (
+            "weight_rows",
+            lambda: plots.weight_rows({"learned": waves(6), "its twin": -waves(6).flip(-1)}),
+        ),
         ("shuffle_curves", lambda: plots.shuffle_curves(some_runs(drop=0.4), NAMES)),
-        ("unit_gallery", lambda: plots.unit_gallery({"block 1": waves(16), "block 2": waves(16)}, columns=4)),
+        (
+            "unit_gallery",
+            lambda: plots.unit_gallery({"block 1": waves(16), "block 2": waves(16)}, columns=4),
+        ),
     ],
 )
 def test_another_figure_is_noticed(name: str, other: Callable[[], Figure]) -> None:
@@ -74,4 +90,6 @@ def test_another_figure_is_noticed(name: str, other: Callable[[], Figure]) -> No
 if __name__ == "__main__":
     plots.use_style()
     for name, draw in FIGURES.items():
-        Image.fromarray(shrunk(draw(), 400).round().astype(np.uint8)).save(BASELINE / f"{name}.png", optimize=True)
+        Image.fromarray(shrunk(draw(), 400).round().astype(np.uint8)).save(
+            BASELINE / f"{name}.png", optimize=True
+        )

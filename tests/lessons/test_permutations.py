@@ -1,4 +1,4 @@
-"""What the model cannot see: orders of patches and of pixels inside them, and the weights that undo them."""
+"""What the model cannot see: orders of patches and pixels, and the weights that undo them."""
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ import torch
 from mixer import MixerConfig, MlpMixer
 from mixer.lessons import analysis
 
-CONFIG = MixerConfig(4, 3, 24, 10, 32, num_classes=7, image_size=(16, 24))  # 4 x 6 patches
+# 4 x 6 patches
+CONFIG = MixerConfig(4, 3, 24, 10, 32, num_classes=7, image_size=(16, 24))
 
 
 def trained_like(dtype: torch.dtype = torch.float64) -> MlpMixer:
@@ -32,7 +33,9 @@ def test_patches_are_moved_whole() -> None:
     for place, source in enumerate(PATCHES.tolist()):
         (row, column), (from_row, from_column) = divmod(place, 6), divmod(source, 6)
         got = moved[..., row * 4 : row * 4 + 4, column * 4 : column * 4 + 4]
-        assert torch.equal(got, x[..., from_row * 4 : from_row * 4 + 4, from_column * 4 : from_column * 4 + 4])
+        assert torch.equal(
+            got, x[..., from_row * 4 : from_row * 4 + 4, from_column * 4 : from_column * 4 + 4]
+        )
 
 
 def test_pixels_stay_inside_their_patch() -> None:
@@ -41,7 +44,9 @@ def test_pixels_stay_inside_their_patch() -> None:
     for top in range(0, 16, 4):
         for left in range(0, 24, 4):
             before = x[..., top : top + 4, left : left + 4].flatten(2)
-            assert torch.equal(moved[..., top : top + 4, left : left + 4].flatten(2), before[..., PIXELS])
+            assert torch.equal(
+                moved[..., top : top + 4, left : left + 4].flatten(2), before[..., PIXELS]
+            )
 
 
 def test_colours_of_a_pixel_stay_together() -> None:
@@ -59,17 +64,22 @@ def test_tokens_are_numbered_as_the_model_numbers_them() -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 @pytest.mark.parametrize("pixels", [None, PIXELS])
-def test_permuted_weights_undo_the_shuffle(dtype: torch.dtype, tolerance: float, pixels: torch.Tensor | None) -> None:
+def test_permuted_weights_undo_the_shuffle(
+    dtype: torch.dtype, tolerance: float, pixels: torch.Tensor | None
+) -> None:
     model, x = trained_like(dtype), images(dtype)
     shuffled = analysis.permute_pixels(x, analysis.patch_order((16, 24), 4, PATCHES, pixels))
     logits = model(x)
     scale = logits.abs().max()
     again = analysis.permute_tokens(model, PATCHES, pixels)(shuffled)
     assert (again - logits).abs().max() / scale < tolerance
-    assert (model(shuffled) - logits).abs().max() / scale > 1e-2  # the shuffle matters to the model as it was
+    # The shuffle matters to the model as it was
+    assert (model(shuffled) - logits).abs().max() / scale > 1e-2
 
 
-@pytest.mark.parametrize("forgotten", ["token_mixing.fc1.weight", "token_mixing.fc2.weight", "token_mixing.fc2.bias"])
+@pytest.mark.parametrize(
+    "forgotten", ["token_mixing.fc1.weight", "token_mixing.fc2.weight", "token_mixing.fc2.bias"]
+)
 def test_each_of_the_three_is_needed_for_the_same_tokens(forgotten: str) -> None:
     model, x = trained_like(), images()
     moved = analysis.permute_patches(x, PATCHES, 4)
@@ -83,7 +93,8 @@ def test_each_of_the_three_is_needed_for_the_same_tokens(forgotten: str) -> None
 
 
 def test_the_second_token_mixing_bias_never_reaches_the_logits() -> None:
-    # It adds one number to all channels of a token, and every LayerNorm after it takes that out again.
+    # It adds one number to all channels of a token, and every LayerNorm after it takes that out
+    # again.
     model, x = trained_like(), images()
     logits, tokens = model(x), model.block_outputs(x)[-1]
     for block in model.blocks:
@@ -129,7 +140,9 @@ def test_shuffled_shows_the_model_other_pixels() -> None:
     model, x = trained_like(), images()
     order = analysis.shuffle_order("all pixels", (16, 24), 4, seed=4)
     assert torch.equal(analysis.Shuffled(model, order)(x), model(analysis.permute_pixels(x, order)))
-    assert set(analysis.Shuffled(model, order).state_dict()) == {f"model.{name}" for name in model.state_dict()}
+    assert set(analysis.Shuffled(model, order).state_dict()) == {
+        f"model.{name}" for name in model.state_dict()
+    }
 
 
 @pytest.mark.parametrize("kind", analysis.SHUFFLES)
@@ -143,7 +156,8 @@ def test_kinds_of_shuffle(kind: str) -> None:
     assert not torch.equal(order, analysis.shuffle_order(kind, (16, 24), 4, seed=5))
     patch_of = torch.arange(16 * 24).view(16, 24) // 24 // 4 * 6 + torch.arange(24) // 4
     groups = patch_of.flatten()[order].view(4, 4, 6, 4).permute(0, 2, 1, 3).reshape(24, 16)
-    together = bool((groups == groups[:, :1]).all())  # do pixels of a patch still share a patch?
+    # Do pixels of a patch still share a patch?
+    together = bool((groups == groups[:, :1]).all())
     assert together == (kind == "patches and pixels inside")
 
 
@@ -159,7 +173,10 @@ def test_shifted_images(pixels: int) -> None:
     ("call", "name"),
     [
         (lambda: analysis.permute_pixels(images(), torch.arange(9)), "order"),
-        (lambda: analysis.permute_patches(images(), torch.zeros(24, dtype=torch.int64), 4), "patches"),
+        (
+            lambda: analysis.permute_patches(images(), torch.zeros(24, dtype=torch.int64), 4),
+            "patches",
+        ),
         (lambda: analysis.permute_within_patches(images(), torch.arange(15), 4), "pixels"),
         (lambda: analysis.permute_patches(images(), PATCHES, 5), "image"),
         (lambda: analysis.permute_tokens(trained_like(), torch.arange(25)), "patches"),

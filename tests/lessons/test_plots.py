@@ -1,4 +1,4 @@
-"""The common figures and those of notebooks 1 and 2: what they return, what they refuse, how they look.
+"""The common figures and those of notebooks 1 and 2: what they return and refuse, how they look.
 
 To store new reference pictures after a wanted change run
 ``python tests/lessons/test_plots.py``, then look at them.
@@ -39,17 +39,29 @@ def filters() -> torch.Tensor:
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "image_grid": lambda: plots.image_grid([photo(8)] * 3, ["a", "b", "c"]),
-    "weight_grid": lambda: plots.weight_grid(torch.linspace(-9, 9, 6 * 16).sin().reshape(6, 4, 4), columns=3),
+    "weight_grid": lambda: plots.weight_grid(
+        torch.linspace(-9, 9, 6 * 16).sin().reshape(6, 4, 4), columns=3
+    ),
     "rgb_filter_grid": lambda: plots.rgb_filter_grid(filters(), columns=4),
-    "curves": lambda: plots.curves([0, 1, 2], {"train": [3, 2, 1], "test": [3, 2.5, 2]}, ylabel="loss"),
+    "curves": lambda: plots.curves(
+        [0, 1, 2], {"train": [3, 2, 1], "test": [3, 2.5, 2]}, ylabel="loss"
+    ),
     "patch_grid": lambda: plots.patch_grid(photo(), 16),
     "linear_map": lambda: plots.linear_map(a_row(), ["a", "b", "c"], "pixel"),
-    "filter_responses": lambda: plots.filter_responses(photo(), filters(), filters()[:, 0], list("abcd")),
-    "rgb_filters_compared": lambda: plots.rgb_filters_compared({"one": filters(), "two": -filters()}, columns=2),
-    "cost_curves": lambda: plots.cost_curves([4, 8, 16], {"one": [16, 4, 1], "two": [1, 1, 1]}, "cost"),
+    "filter_responses": lambda: plots.filter_responses(
+        photo(), filters(), filters()[:, 0], list("abcd")
+    ),
+    "rgb_filters_compared": lambda: plots.rgb_filters_compared(
+        {"one": filters(), "two": -filters()}, columns=2
+    ),
+    "cost_curves": lambda: plots.cost_curves(
+        [4, 8, 16], {"one": [16, 4, 1], "two": [1, 1, 1]}, "cost"
+    ),
     "patch_sizes": lambda: plots.patch_sizes(photo(), 8, {4: 100.0, 8: 10.0, 16: 1.0}, "cost"),
-    "tables": lambda: plots.tables({"before": a_row(), "after": -a_row()}),
-    "touched": lambda: plots.touched({"row": a_row(), "nothing": 0 * a_row()}, [(1, 2)]),
+    "token_tables": lambda: plots.token_tables({"before": a_row(), "after": -a_row()}),
+    "change_tables": lambda: plots.change_tables(
+        {"row": a_row(), "nothing": 0 * a_row()}, [(1, 2)]
+    ),
     "gelus": lambda: plots.gelus(*[np.linspace(-3, 3, 50)] * 2, np.linspace(-3, 3, 50) + 1e-4),
     "depths": lambda: plots.depths({"one": [1, 10, 100]}, {"one": [1, 0.1, 0.01]}),
 }
@@ -61,20 +73,22 @@ def test_figure_looks_as_it_did(name: str) -> None:
     assert isinstance(fig, Figure)
     picture = shrunk(fig)
     assert difference(picture, stored(name)) < 4.0
-    assert fig.get_size_inches()[0] <= 9.01  # fits a notebook
-    assert (picture[0, -1] > 250).all()  # the ground is white, in a dark theme too
+    # Fits a notebook
+    assert fig.get_size_inches()[0] <= 9.01
+    # The ground is white, in a dark theme too
+    assert (picture[0, -1] > 250).all()
 
 
 def test_another_figure_is_noticed() -> None:
     # As small a change as one should notice: one number with the other sign.
     change = a_row()
     change[1, 3] *= -1
-    fig = plots.touched({"row": change, "nothing": 0 * change}, [(1, 2)])
-    assert difference(shrunk(fig), stored("touched")) > 4.0
+    fig = plots.change_tables({"row": change, "nothing": 0 * change}, [(1, 2)])
+    assert difference(shrunk(fig), stored("change_tables")) > 4.0
 
 
 def test_pictures_are_the_same_each_time() -> None:
-    assert plots.to_png(FIGURES["touched"]()) == plots.to_png(FIGURES["touched"]())
+    assert plots.to_png(FIGURES["change_tables"]()) == plots.to_png(FIGURES["change_tables"]())
 
 
 def test_figures_leave_nothing_open() -> None:
@@ -149,7 +163,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"patch_size: expected a divisor .* found 5"):
         plots.patch_grid(photo(48), 5)
     with pytest.raises(ValueError, match=r"X: expected a table \(S, C\), found shape \(3,\)"):
-        plots.tables({"X": [1, 2, 3]})
+        plots.token_tables({"X": [1, 2, 3]})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ def images() -> torch.Tensor:
 
 
 def all_of(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-    return [widget, *[inner for child in getattr(widget, "children", ()) for inner in all_of(child)]]
+    return [
+        widget,
+        *[inner for child in getattr(widget, "children", ()) for inner in all_of(child)],
+    ]
 
 
 def check_still_and_live(explorer: explorers.Explorer) -> None:
@@ -52,7 +55,8 @@ def test_unit_explorer(model, images) -> None:
         for place in range(1, 9):
             explorer.set(block=2, place=place)
             seen.add((sort, explorer.sentence.value.split("unit ")[1].split(":")[0]))
-    assert len(seen) == 4 * 8  # each order shows every unit once
+    # Each order shows every unit once
+    assert len(seen) == 4 * 8
     explorer.set(block=2, sort="localisation (most local first)", place=1)
     spread = analysis.describe_units(analysis.token_mixing_units(model, 1)).spread
     assert f"unit {int(spread.argmin())}:" in explorer.sentence.value
@@ -76,7 +80,10 @@ def test_unit_explorer_refuses(model, images) -> None:
     with pytest.raises(ValueError, match="images: expected at least 6, found 2"):
         explorers.unit_explorer(model, images[:2])
     wider = MlpMixer(MixerConfig(4, 2, 12, 10, 16, num_classes=3, image_size=(8, 12)))
-    with pytest.raises(ValueError, match=r"fine_tuned: expected units of shape \(2, 8, 2, 3\), found \(2, 10, 2, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"fine_tuned: expected units of shape \(2, 8, 2, 3\), found \(2, 10, 2, 3\)",
+    ):
         explorers.unit_explorer(model, images, fine_tuned=wider)
 
 
@@ -87,7 +94,10 @@ def test_influence_explorer_shows_the_influence(model, images) -> None:
     influence = analysis.influence_by_depth(model, images[1:2], probes=3)[1:]
     energy = influence[:, 4].square()
     first, last = energy[0, 4] / energy[0].sum(), energy[1, 4] / energy[1].sum()
-    assert f"{first:.0%} of the influence (squared) comes from its own patch after block 1" in explorer.sentence.value
+    assert (
+        f"{first:.0%} of the influence (squared) comes from its own patch after block 1"
+        in explorer.sentence.value
+    )
     assert f"{last:.0%} after block 2" in explorer.sentence.value
     pictures = set()
     for direction in explorer.controls["direction"].options:
@@ -114,10 +124,15 @@ def test_a_patch_can_be_clicked(model, images) -> None:
 
 def test_permutation_explorer(model, images) -> None:
     with torch.no_grad():
-        labels = model(images).argmax(1)  # so that the model is right on every image
+        # So that the model is right on every image
+        labels = model(images).argmax(1)
     explorer = explorers.permutation_explorer(model, images, labels, ["a", "b", "c"], orders=2)
     check_still_and_live(explorer)
-    for kind, always_right in (("nothing", True), ("patches, weights moved along", True), ("all pixels", False)):
+    for kind, always_right in (
+        ("nothing", True),
+        ("patches, weights moved along", True),
+        ("all pixels", False),
+    ):
         explorer.set(kind=kind, order=2)
         assert (": 100%, without a shuffle 100%" in explorer.sentence.value) == always_right
     order = analysis.random_order(96, 2)
@@ -128,6 +143,8 @@ def test_permutation_explorer(model, images) -> None:
 
 def test_permutation_explorer_refuses(model, images) -> None:
     with pytest.raises(ValueError, match="labels: expected 8, one for each image, found 3"):
-        explorers.permutation_explorer(model, images, torch.zeros(3, dtype=torch.int64), ["a", "b", "c"])
+        explorers.permutation_explorer(
+            model, images, torch.zeros(3, dtype=torch.int64), ["a", "b", "c"]
+        )
     with pytest.raises(ValueError, match="classes: expected 3 names"):
         explorers.permutation_explorer(model, images, torch.zeros(8, dtype=torch.int64), ["a", "b"])

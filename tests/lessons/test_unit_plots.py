@@ -31,7 +31,9 @@ def units(count: int = 16, height: int = 4, width: int = 6) -> torch.Tensor:
 
 MAPS = units(8).abs()
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "unit_gallery_in_pairs": lambda: plots.unit_gallery({"one": units(), "two": units()}, columns=4),
+    "unit_gallery_in_pairs": lambda: plots.unit_gallery(
+        {"one": units(), "two": units()}, columns=4
+    ),
     "unit_waves": lambda: plots.unit_waves(units()[::4], list("abcd")),
     "by_block": lambda: plots.by_block(
         {"n": [np.linspace(0, k, 30) for k in (1, 2, 3)]}, {"n": [np.linspace(1, 2, 30)] * 3}
@@ -42,11 +44,24 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "heat_row": lambda: plots.heat_row(MAPS[:4], list("abcd"), mark=(1, 2), label="size"),
     "update_sizes": lambda: plots.update_sizes([1, 2, 3], [3, 2, 1], [1, 5, 9], [2, 6, 10]),
     "unit_card": lambda: plots.unit_card(
-        units(), 5, {"a": units()[5], "b": units()[4]}, photo(), [photo(8)] * 6, overview_title="o", images_title="i"
+        units(),
+        5,
+        {"a": units()[5], "b": units()[4]},
+        photo(),
+        [photo(8)] * 6,
+        overview_title="o",
+        images_title="i",
     ),
-    "influence_card": lambda: plots.influence_card(photo(), MAPS, 8, list("abcdefgh"), photo_title="p"),
+    "influence_card": lambda: plots.influence_card(
+        photo(), MAPS, 8, list("abcdefgh"), photo_title="p"
+    ),
     "shuffle_card": lambda: plots.shuffle_card(
-        photo(), photo()[::-1], {"cat": (0.7, 0.1), "dog": (0.1, 0.6)}, {"x": 0.9, "y": 0.3}, "y", truth="cat"
+        photo(),
+        photo()[::-1],
+        {"cat": (0.7, 0.1), "dog": (0.1, 0.6)},
+        {"x": 0.9, "y": 0.3},
+        "y",
+        truth="cat",
     ),
 }
 
@@ -56,7 +71,8 @@ def test_figure_looks_as_it_did(name: str) -> None:
     fig = FIGURES[name]()
     assert isinstance(fig, Figure)
     assert difference(shrunk(fig), stored(name)) < 4.0
-    assert fig.get_size_inches()[0] <= 9.01  # fits a notebook
+    # Fits a notebook
+    assert fig.get_size_inches()[0] <= 9.01
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -75,7 +91,8 @@ def test_gallery_shows_pairs_side_by_side_with_zero_in_white() -> None:
     first, second = shown[:4, :6], shown[:4, 7:13]
     np.testing.assert_allclose(first, -second)
     assert np.abs(first).max() == pytest.approx(1)
-    assert shown.mask[:4, 6].all()  # the line between them is blank
+    # The line between them is blank
+    assert shown.mask[:4, 6].all()
     odd = plots.unit_gallery({"one": units(8)[:7]}, columns=4).axes[0].images[0].get_array()
     assert odd.mask[-4:, -6:].all()
 
@@ -99,8 +116,10 @@ def test_tint_leaves_zero_grey_and_colours_the_rest() -> None:
     grey = np.full((4, 4, 3), 100, dtype=np.uint8)
     found = tinted(grey, np.array([[0.0, 1.0], [-1.0, 0.0]])).astype(int)
     assert (found[0, 0] == 150).all()
-    assert found[0, 3, 0] > found[0, 3, 2] + 50  # red above zero
-    assert found[3, 0, 2] > found[3, 0, 0] + 50  # blue below
+    # Red above zero
+    assert found[0, 3, 0] > found[0, 3, 2] + 50
+    # Blue below
+    assert found[3, 0, 2] > found[3, 0, 0] + 50
 
 
 if __name__ == "__main__":

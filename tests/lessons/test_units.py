@@ -20,7 +20,9 @@ from mixer.model import MlpMixer
     ],
 )
 def test_frequency_and_orientation_of_a_planted_grating(fy, fx, orientation):
-    found = analysis.describe_units(torch.stack([grating(fy, fx, phase) for phase in (0.0, 1.0, 2.0)]))
+    found = analysis.describe_units(
+        torch.stack([grating(fy, fx, phase) for phase in (0.0, 1.0, 2.0)])
+    )
     assert found.frequency.tolist() == pytest.approx([(fy**2 + fx**2) ** 0.5] * 3, abs=1 / 32)
     turned = (found.orientation - orientation + 90) % 180 - 90
     assert turned.abs().max() < 8
@@ -57,19 +59,23 @@ def test_mean_and_pattern_are_told_apart():
 def test_spread_sees_where_and_participation_how_many():
     together, apart, single = torch.zeros(3, 8, 8).unbind()
     together[2:4, 2:4] = 1
-    apart[::7, ::7] = 1  # the four corners
+    # The four corners
+    apart[::7, ::7] = 1
     single[5, 6] = -3
     found = analysis.describe_units(torch.stack([together, apart, single]))
     assert found.participation.tolist() == pytest.approx([4 / 64, 4 / 64, 1 / 64])
     assert found.spread[0] < 0.3
     assert found.spread[1] > 1.4
     assert found.spread[2] == 0
-    shuffled = analysis.describe_units(analysis.shuffle_units(torch.stack([together, apart, single])))
+    shuffled = analysis.describe_units(
+        analysis.shuffle_units(torch.stack([together, apart, single]))
+    )
     torch.testing.assert_close(shuffled.participation, found.participation)
 
 
 def test_symmetries():
-    middle = torch.pi / 12  # puts a crest between the two middle columns
+    # Puts a crest between the two middle columns
+    middle = torch.pi / 12
     waves = [grating(0.0, 1 / 12, phase) for phase in (middle, middle + torch.pi / 2)]
     found = analysis.describe_units(torch.stack(waves))
     assert found.parity.tolist() == pytest.approx([1, -1])
@@ -91,7 +97,10 @@ def test_grids_that_cannot_be_described(grids):
 
 def test_units_are_rows_of_the_first_weight_and_columns_of_the_second(small):
     mlp = small.blocks[1].token_mixing
-    units, outputs = analysis.token_mixing_units(small, 1), analysis.token_mixing_units(small, -2, outputs=True)
+    units, outputs = (
+        analysis.token_mixing_units(small, 1),
+        analysis.token_mixing_units(small, -2, outputs=True),
+    )
     assert units.shape == outputs.shape == (10, 4, 6)
     assert torch.equal(units[3].flatten(), mlp.fc1.weight[3])
     assert torch.equal(outputs[3].flatten(), mlp.fc2.weight[:, 3])
@@ -113,7 +122,9 @@ def test_starting_model_is_that_of_the_seed(small):
     expected = MlpMixer(small.config)
     state = torch.get_rng_state()
     found = analysis.starting_model(small.config, 7)
-    assert all(torch.equal(a, b) for a, b in zip(expected.parameters(), found.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(expected.parameters(), found.parameters(), strict=True)
+    )
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -125,7 +136,8 @@ def test_excitation_of_a_unit_is_the_size_of_its_answer(small):
     x = small.blocks[0](small.embed(images))
     block = small.blocks[1]
     answer = torch.nn.functional.gelu(
-        torch.einsum("us,bsc->bcu", block.token_mixing.fc1.weight, block.norm1(x)) + block.token_mixing.fc1.bias,
+        torch.einsum("us,bsc->bcu", block.token_mixing.fc1.weight, block.norm1(x))
+        + block.token_mixing.fc1.bias,
         approximate="tanh",
     )
     torch.testing.assert_close(found[1], (answer**2).mean(1) ** 0.5)

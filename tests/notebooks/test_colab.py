@@ -1,7 +1,8 @@
-"""The set-up cell's real path: a notebook alone in a folder, where there is torch but no ``mixer``, as on Colab.
+"""The set-up cell's real path: a notebook alone, where there is torch but no ``mixer``.
 
-The machine is a fresh virtual environment that sees this one's packages, without ``mixer``, and a ``google.colab``; the
-repository is a local one with the package in it. Notebook 1 always runs; the others with ``MIXER_COLAB=all``.
+The machine is a fresh virtual environment that sees this one's packages, without ``mixer``, and a
+``google.colab``; the repository is a local one with the package in it. Notebook 1 always runs; the
+others with ``MIXER_COLAB=all``.
 """
 
 import importlib.metadata
@@ -19,7 +20,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-SPEC = importlib.util.spec_from_file_location("set_repository", ROOT / "tools" / "set_repository.py")
+SPEC = importlib.util.spec_from_file_location(
+    "set_repository", ROOT / "tools" / "set_repository.py"
+)
 set_repository = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(set_repository)
 OURS = ("mixer", "mixer_notebooks", "__editable__")
@@ -34,14 +37,25 @@ notebook = nbformat.read(name, as_version=4)
 try:
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
 finally:
-    print(next(cell for cell in notebook.cells if cell.cell_type == "code").outputs)  # what pip said
+    # What pip said
+    print(next(cell for cell in notebook.cells if cell.cell_type == "code").outputs)
 nbformat.write(notebook, name)
 """
-LOOK = "import sys, torch, mixer; print(sys.prefix, torch.__version__, torch.__file__, mixer.__file__, sep='\\n')"
+LOOK = (
+    "import sys, torch, mixer; "
+    "print(sys.prefix, torch.__version__, torch.__file__, mixer.__file__, sep='\\n')"
+)
 
 
 def git(folder, *arguments):
-    identity = ["-c", "user.name=reader", "-c", "user.email=reader@example.org", "-c", "commit.gpgsign=false"]
+    identity = [
+        "-c",
+        "user.name=reader",
+        "-c",
+        "user.email=reader@example.org",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
@@ -62,7 +76,8 @@ def repository(tmp_path_factory):
 def colab(tmp_path_factory):
     """(python, its own site-packages) of a machine like Colab's."""
     home = tmp_path_factory.mktemp("colab")
-    venv.create(home / "machine")  # pip, too, is this environment's
+    # Pip, too, is this environment's
+    venv.create(home / "machine")
     python = home / "machine" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     answer = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(answer, check=True, capture_output=True, text=True).stdout.strip())
@@ -70,11 +85,17 @@ def colab(tmp_path_factory):
     shared.mkdir()
     for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(folder).iterdir():
-            if not entry.name.startswith(OURS) and entry.suffix != ".pth" and not (shared / entry.name).exists():
+            if (
+                not entry.name.startswith(OURS)
+                and entry.suffix != ".pth"
+                and not (shared / entry.name).exists()
+            ):
                 (shared / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
     (own / "colab.pth").write_text(f"{shared}\n", encoding="utf-8")
     (own / "google" / "colab").mkdir(parents=True)
-    (own / "google" / "colab" / "__init__.py").write_text('"""A stand-in for Colab\'s own module."""\n')
+    (own / "google" / "colab" / "__init__.py").write_text(
+        '"""A stand-in for Colab\'s own module."""\n'
+    )
     return python, own
 
 
@@ -85,7 +106,8 @@ def clean_environment(home):
     kept["PATH"] = os.pathsep.join([str(home), kept.get("PATH", "")])
     # the build tool is taken from what is there, so that the test needs no network
     if int(importlib.metadata.version("setuptools").split(".")[0]) >= 77:
-        kept["PIP_NO_BUILD_ISOLATION"] = "0"  # pip's way of writing "without isolation" in a variable
+        # Pip's way of writing "without isolation" in a variable
+        kept["PIP_NO_BUILD_ISOLATION"] = "0"
     return kept | {"MIXER_QUICK": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -103,7 +125,9 @@ def test_notebook_alone_fetches_the_package_and_runs(path, repository, colab, tm
 
     def run(code, *arguments):
         command = [python, "-c", code, *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
+        )
 
     assert run("import mixer").returncode, "the machine must not have the package yet"
     assert run("import google.colab, torch").returncode == 0
@@ -112,11 +136,20 @@ def test_notebook_alone_fetches_the_package_and_runs(path, repository, colab, tm
     looked = run(LOOK)
     assert looked.returncode == 0, looked.stderr
     prefix, torch_version, torch_file, mixer_file = looked.stdout.splitlines()
-    assert Path(mixer_file).is_relative_to(prefix), "mixer comes from elsewhere than the set-up cell"
+    assert Path(mixer_file).is_relative_to(prefix), (
+        "mixer comes from elsewhere than the set-up cell"
+    )
     assert not Path(torch_file).is_relative_to(own) and torch_version == torch.__version__
     version = importlib.metadata.version("mixer-notebooks")
-    assert {entry.name for entry in own.iterdir()} - before == {"mixer", f"mixer_notebooks-{version}.dist-info"}
-    counts = [c.execution_count for c in nbformat.read(tmp_path / path.name, 4).cells if c.cell_type == "code"]
+    assert {entry.name for entry in own.iterdir()} - before == {
+        "mixer",
+        f"mixer_notebooks-{version}.dist-info",
+    }
+    counts = [
+        c.execution_count
+        for c in nbformat.read(tmp_path / path.name, 4).cells
+        if c.cell_type == "code"
+    ]
     assert all(counts)
     removed = [python, "-m", "pip", "uninstall", "--quiet", "--yes", "mixer-notebooks"]
     subprocess.run(removed, check=True, env=environment, capture_output=True)

@@ -1,7 +1,8 @@
 """Notebook 5 chooses model and recipe by the device: its cells, run as a GPU would have them.
 
-The notebook is told that it may take the large model, and the file it gets is a small Mixer for 224 pixels in the
-official layout. So what is tested, without a GPU or Google's file, is the path that the cells take, not an accuracy.
+The notebook is told that it may take the large model, and the file it gets is a small Mixer for 224
+pixels in the official layout. So what is tested, without a GPU or Google's file, is the path that
+the cells take, not an accuracy.
 """
 
 import contextlib
@@ -23,13 +24,17 @@ STAND_IN = mixer.MixerConfig(
 
 
 def run_cells(**after_the_device: Any) -> tuple[dict[str, Any], str]:
-    """The notebook's names, and what it printed; ``after_the_device`` is set once it has asked for the device."""
+    """The notebook's names, and what it printed; ``after_the_device`` is set after the device."""
     names: dict[str, Any] = {}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
             tags = cell.metadata.get("tags", [])
-            if cell.cell_type != "code" or "repository" in tags or any(tag.startswith("exercise") for tag in tags):
+            if (
+                cell.cell_type != "code"
+                or "repository" in tags
+                or any(tag.startswith("exercise") for tag in tags)
+            ):
                 continue
             exec(compile(cell.source, f"{NOTEBOOK.name}, {cell.id}", "exec"), names)
             if "large" in names and after_the_device:
@@ -61,7 +66,8 @@ def test_a_gpu_gets_the_official_model(
     assert asked_for == ["Mixer-B_16"]
     chosen = names["chosen"]
     assert chosen.augmentation == RECIPES[recipe].augmentation
-    assert chosen.warmup_steps == min(6, RECIPES[recipe].warmup_steps)  # a test run has 6 steps
+    # A test run has 6 steps
+    assert chosen.warmup_steps == min(6, RECIPES[recipe].warmup_steps)
     assert names["model"].config.image_hw == (224, 224) and names["model"].config.hidden_dim == 24
     assert "step 6: loss" in printed
     assert "Mixer-B_16, 6 steps of 32 images" in printed

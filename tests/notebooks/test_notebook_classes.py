@@ -1,4 +1,4 @@
-"""The classes and checks that notebook 3 defines, taken from its cells and tested here like any other code."""
+"""The classes and checks that notebook 3 defines, taken from its cells and tested here."""
 
 import contextlib
 import io
@@ -15,10 +15,17 @@ import mixer
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_the_mixer.ipynb"
 CONFIGS = [
     mixer.MODELS["Mixer-Nano_4"],
-    mixer.create_model("Mixer-Nano_4", num_classes=3, image_size=(16, 48)).config,  # wider than high
-    mixer.create_model("Mixer-S_32", num_classes=7, image_size=(96, 64)).config,  # higher than wide
-    mixer.MixerConfig(3, 2, hidden_dim=7, tokens_mlp_dim=5, channels_mlp_dim=11, num_classes=4, image_size=(6, 15)),
-    mixer.MixerConfig(2, 1, hidden_dim=4, tokens_mlp_dim=4, channels_mlp_dim=4, num_classes=4, image_size=4),  # S = C
+    # Wider than high
+    mixer.create_model("Mixer-Nano_4", num_classes=3, image_size=(16, 48)).config,
+    # Higher than wide
+    mixer.create_model("Mixer-S_32", num_classes=7, image_size=(96, 64)).config,
+    mixer.MixerConfig(
+        3, 2, hidden_dim=7, tokens_mlp_dim=5, channels_mlp_dim=11, num_classes=4, image_size=(6, 15)
+    ),
+    # S = C
+    mixer.MixerConfig(
+        2, 1, hidden_dim=4, tokens_mlp_dim=4, channels_mlp_dim=4, num_classes=4, image_size=4
+    ),
 ]
 
 
@@ -30,19 +37,22 @@ def cells() -> dict[str, Any]:
         for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
             if {"setup", "definition"} & set(cell.metadata.get("tags", [])):
                 exec(compile(cell.source, f"{NOTEBOOK.name}, {cell.id}", "exec"), names)
-    names["tiles"] = names["tiles"][:8]  # what the checks of the notebook look at; fewer are quicker
+    # What the checks of the notebook look at; fewer are quicker
+    names["tiles"] = names["tiles"][:8]
     return names
 
 
 def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model with no parameter left at 0 or 1, head and norms included, as if it had been trained."""
+    """The model with no parameter left at 0 or 1, head and norms included, as if trained."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             fan_in = parameter[0].numel()
             parameter.data = torch.randn(parameter.shape, generator=generator) * fan_in**-0.5
         else:
-            parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = parameter.data + 0.2 * torch.randn(
+                parameter.shape, generator=generator
+            )
     return model
 
 
@@ -52,10 +62,13 @@ def images_for(config: mixer.MixerConfig) -> Tensor:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["nano", "wide", "high", "odd", "S = C"])
-def test_the_mixer_of_the_notebook_equals_the_package(cells: dict[str, Any], config: mixer.MixerConfig) -> None:
+def test_the_mixer_of_the_notebook_equals_the_package(
+    cells: dict[str, Any], config: mixer.MixerConfig
+) -> None:
     reference = shaken(mixer.MlpMixer(config)).double()
     mine = cells["Mixer"](config).double()
-    mine.load_state_dict(reference.state_dict())  # strict: every name and shape
+    # strict: every name and shape
+    mine.load_state_dict(reference.state_dict())
     images = images_for(config)
     logits, expected = mine(images), reference(images)
     assert expected.abs().max() > 0.1
@@ -63,7 +76,9 @@ def test_the_mixer_of_the_notebook_equals_the_package(cells: dict[str, Any], con
 
     logits.square().sum().backward()
     expected.square().sum().backward()
-    for (name, parameter), other in zip(mine.named_parameters(), reference.parameters(), strict=True):
+    for (name, parameter), other in zip(
+        mine.named_parameters(), reference.parameters(), strict=True
+    ):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-9, atol=1e-9, msg=name)
 
 
@@ -85,7 +100,9 @@ def test_the_pieces_equal_the_packages_pieces(cells: dict[str, Any]) -> None:
 
     mlp = cells["MlpBlock"](C, config.channels_mlp_dim).double()
     mlp.load_state_dict(reference.blocks[0].channel_mixing.state_dict())
-    torch.testing.assert_close(mlp(tokens), reference.blocks[0].channel_mixing(tokens), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        mlp(tokens), reference.blocks[0].channel_mixing(tokens), rtol=0, atol=1e-12
+    )
 
 
 def test_the_shape_check_of_the_notebook_can_fail(cells: dict[str, Any]) -> None:
@@ -93,14 +110,18 @@ def test_the_shape_check_of_the_notebook_can_fail(cells: dict[str, Any]) -> None
         cells["check_shape"](nn.Linear(3, 4), torch.zeros(2, 3), (2, 5))
 
 
-QUIET = ["the same, float64,\nto 10⁻⁹"]  # found by nothing else
+# Found by nothing else
+QUIET = ["the same, float64,\nto 10⁻⁹"]
 LOUD = ["number of\nparameters", "names and\nshapes", "logits, trained\nweights, to 1 %", *QUIET]
 
 
 @pytest.mark.parametrize(
-    ("exhibit", "expected"), [("ours", []), ("A", QUIET), ("B", LOUD), ("C", QUIET), ("D", LOUD), ("E", LOUD)]
+    ("exhibit", "expected"),
+    [("ours", []), ("A", QUIET), ("B", LOUD), ("C", QUIET), ("D", LOUD), ("E", LOUD)],
 )
-def test_which_check_finds_which_bug(cells: dict[str, Any], exhibit: str, expected: list[str]) -> None:
+def test_which_check_finds_which_bug(
+    cells: dict[str, Any], exhibit: str, expected: list[str]
+) -> None:
     fresh, trained = mixer.create_model("Mixer-Nano_4"), shaken(mixer.create_model("Mixer-Nano_4"))
     found = cells["run_checks"](cells["exhibits"][exhibit], fresh, trained)
     assert [check for check, finding in found.items() if finding] == expected
@@ -114,7 +135,9 @@ def test_the_quiet_exhibits_have_one_mistake_and_no_other(
     monkeypatch.setattr(cells["MlpA"], "forward", cells["MlpBlock"].forward)
 
     model_c = cells["Mixer"](cells["nano"], cells["BlockC"])
-    epsilons = {module.eps for module in model_c.blocks.modules() if isinstance(module, nn.LayerNorm)}
+    epsilons = {
+        module.eps for module in model_c.blocks.modules() if isinstance(module, nn.LayerNorm)
+    }
     assert epsilons == {1e-5}
     for module in model_c.modules():
         if isinstance(module, nn.LayerNorm):
@@ -150,5 +173,9 @@ def test_the_loud_exhibits_have_one_mistake_and_no_other(cells: dict[str, Any]) 
 
     fresh, trained = mixer.create_model("Mixer-Nano_4"), shaken(mixer.create_model("Mixer-Nano_4"))
     nano = cells["nano"]
-    for model in (cells["Mixer"](nano, TwoNorms), cells["Mixer"](nano, straight), NormBeforeHead(nano)):
+    for model in (
+        cells["Mixer"](nano, TwoNorms),
+        cells["Mixer"](nano, straight),
+        NormBeforeHead(nano),
+    ):
         assert not any(cells["run_checks"](model, fresh, trained).values())

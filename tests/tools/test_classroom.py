@@ -8,7 +8,9 @@ import pytest
 
 from mixer.data import load_data
 
-SPEC = importlib.util.spec_from_file_location("classroom", Path(__file__).parents[2] / "tools" / "classroom.py")
+SPEC = importlib.util.spec_from_file_location(
+    "classroom", Path(__file__).parents[2] / "tools" / "classroom.py"
+)
 classroom = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(classroom)
 
@@ -20,7 +22,14 @@ def folder(tmp_path):
     data.mkdir(parents=True)
     images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
     names = np.array(["a", "b", "c", "d"])
-    np.savez(data / "cifar10.npz", x_train=images, y_train=labels, x_test=images, y_test=labels, classes=names)
+    np.savez(
+        data / "cifar10.npz",
+        x_train=images,
+        y_train=labels,
+        x_test=images,
+        y_test=labels,
+        classes=names,
+    )
     return data.parent
 
 
@@ -35,7 +44,9 @@ def test_checkpoints_are_kept_where_download_looks(folder, monkeypatch):
     asked = []
     monkeypatch.setattr(classroom, "download", lambda name, root: asked.append((name, root)))
     classroom.main([str(folder), "--checkpoints", "Mixer-B_16", "Mixer-L_16"])
-    assert asked == [(name, folder / "data" / "checkpoints") for name in ("Mixer-B_16", "Mixer-L_16")]
+    assert asked == [
+        (name, folder / "data" / "checkpoints") for name in ("Mixer-B_16", "Mixer-L_16")
+    ]
     from mixer.checkpoint import official_path
 
     monkeypatch.setenv("MIXER_DATA", str(folder / "data"))

@@ -25,7 +25,8 @@ def load_tool() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["figures"] = module  # dataclasses look their module up
+    # Dataclasses look their module up
+    sys.modules["figures"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -35,21 +36,23 @@ Stored = Callable[[list[dict[str, object]]], None]
 
 
 def small(path: Path | io.BytesIO, width: int = 200) -> NDArray[np.float64]:
-    """A picture on white, shrunk until the details of a font no longer count: (h, w, 3), 0 to 255."""
+    """A picture on white, shrunk until details of a font no longer count: (h, w, 3), 0 to 255."""
     image = Image.open(path).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
     height = round(width * image.height / image.width)
-    return np.asarray(page.convert("RGB").resize((width, height), Image.Resampling.BOX), dtype=np.float64)
+    return np.asarray(
+        page.convert("RGB").resize((width, height), Image.Resampling.BOX), dtype=np.float64
+    )
 
 
 def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """How far two small pictures differ, 0 to 255 (root mean square); infinite for another shape.
 
-    FreeType sets text a little wider in one version of matplotlib than in another (seen: 3.10 against 3.11), which
-    moves what is laid out around it by a few pixels. So a pixel counts as the same if its value lies between those
-    that the other picture has within two pixels of it. With that the two versions differ by up to 3, and another
-    sign or another curve by 10 and more.
+    FreeType sets text a little wider in one version of matplotlib than in another (seen: 3.10
+    against 3.11), which moves what is laid out around it by a few pixels. So a pixel counts as the
+    same if its value lies between those that the other picture has within two pixels of it. With
+    that the two versions differ by up to 3, and another sign or another curve by 10 and more.
     """
     if one.shape != other.shape:
         return float("inf")
@@ -62,13 +65,15 @@ def _outside(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean(np.clip(np.maximum(low - one, one - high), 0, None) ** 2)))
 
 
-# ---------------------------------------------------------------------------------- the README's figures
+# ----------------------------------------------------------------------------- the README's figures
 
 
 @pytest.mark.parametrize("name", figures.DRAWINGS)
 def test_stored_figure_is_not_stale(name: str) -> None:
     drawn_from = figures.stored_fingerprint(figures.IMG / name)
-    assert drawn_from == figures.DRAWINGS[name].fingerprint(), f"img/{name} is stale: run python tools/figures.py"
+    assert drawn_from == figures.DRAWINGS[name].fingerprint(), (
+        f"img/{name} is stale: run python tools/figures.py"
+    )
 
 
 @pytest.mark.parametrize("name", figures.DRAWINGS)
@@ -92,7 +97,9 @@ def test_fingerprint_follows_code_and_data(monkeypatch: pytest.MonkeyPatch) -> N
     drawing = figures.DRAWINGS["mixer_figure.png"]
     before = drawing.fingerprint()
     source, changes = figures.source, {}
-    monkeypatch.setattr(figures, "source", lambda module: source(module).replace(*changes.get(module, ("", ""))))
+    monkeypatch.setattr(
+        figures, "source", lambda module: source(module).replace(*changes.get(module, ("", "")))
+    )
 
     def changed(module: str, old: str, new: str) -> str:
         assert old in source(f"mixer.{module}")
@@ -102,7 +109,8 @@ def test_fingerprint_follows_code_and_data(monkeypatch: pytest.MonkeyPatch) -> N
 
     shapes, diagram = "lessons.plots.shapes", "lessons.plots.diagram"
     assert changed(shapes, "def draw_arrow(", "# a comment\n\n\ndef draw_arrow(") == before
-    assert changed("drawing", "def curves(", "def curves_(") == before  # another figure's
+    # Another figure's
+    assert changed("drawing", "def curves(", "def curves_(") == before
     assert changed(diagram, '"next block"', '"the next block"') != before
     assert changed(shapes, '"skip connection"', '"skip"') != before
     assert changed("drawing", '"blue": "#0072B2"', '"blue": "#0072B3"') != before
@@ -147,7 +155,13 @@ SOME_RUNS = [
     a_run("Mixer-B_16", 0.9622, wall_seconds=310.0),
     a_run("Mixer-L_16-21k", 0.98, recipe="official", num_steps=10_000, wall_seconds=9000.0),
     a_run(
-        "Mixer-Nano_4", 0.75, recipe="nano-finetune-cpu", num_steps=1000, batch_size=128, machine=CPU, wall_seconds=80.0
+        "Mixer-Nano_4",
+        0.75,
+        recipe="nano-finetune-cpu",
+        num_steps=1000,
+        batch_size=128,
+        machine=CPU,
+        wall_seconds=80.0,
     ),
 ]
 
@@ -163,7 +177,8 @@ def test_results_are_drawn_beside_what_was_published(
     rows = {row["label"]: row for row in figures.accuracies()}
     first = rows["Mixer-B/16, ImageNet"]
     assert first["official"] == 0.9672
-    assert first["measured"] == pytest.approx(0.9617)  # the mean over the seeds of the longest runs
+    # The mean over the seeds of the longest runs
+    assert first["measured"] == pytest.approx(0.9617)
     assert first["note"] == "500 steps, 2 seeds: 96.12 to 96.22 %"
     assert rows["Mixer-Nano/4,\nTiny ImageNet-200 at 32 px"]["official"] is None
     assert figures.DRAWINGS["mixer_result.png"].fingerprint() != before
@@ -175,7 +190,10 @@ def test_results_are_drawn_beside_what_was_published(
 
 
 def test_no_label_of_the_results_is_cut_off(results: Stored) -> None:
-    long = [a_run("Mixer-L_16-21k", 0.98 + k / 1000, recipe="official", num_steps=10_000) for k in range(3)]
+    long = [
+        a_run("Mixer-L_16-21k", 0.98 + k / 1000, recipe="official", num_steps=10_000)
+        for k in range(3)
+    ]
     results([*long, *SOME_RUNS])
     fig = figures.DRAWINGS["mixer_result.png"].draw()
     fig.canvas.draw()
@@ -192,20 +210,25 @@ def test_table_of_results(results: Stored) -> None:
     assert len(lines) == 4
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells[3:] == ["not yet run", "", "", "", ""]  # never a number
+        # Never a number
+        assert cells[3:] == ["not yet run", "", "", "", ""]
     results(SOME_RUNS)
     head, _, *lines = figures.table().splitlines()
     assert {line.count("|") for line in (head, *lines)} == {9}
     assert lines == [
-        "| ImageNet | Mixer-B/16 | 96.72 % | 96.17 % (96.12 to 96.22 %) of 10,000 images, 96.27 % of the first 9,728 | "
+        "| ImageNet | Mixer-B/16 | 96.72 % | 96.17 % (96.12 to 96.22 %) of 10,000 images, 96.27 "
+        "% of the first 9,728 | "
         "2 | 500 of 512 images (`cifar10-100_500`) | 5.1 min | Some GPU, bf16 |",
-        "| ImageNet | Mixer-B/16 | 96.72 % | 95.00 % of 10,000 images, 95.10 % of the first 9,728 | 1 "
+        "| ImageNet | Mixer-B/16 | 96.72 % | 95.00 % of 10,000 images, 95.10 % of the first "
+        "9,728 | 1 "
         "| 100 of 512 images (`colab`) | 5.0 min | Some GPU, bf16 |",
         "| ImageNet | Mixer-L/16 | 96.59 % | not yet run |  |  |  |  |",
         "| ImageNet-21k | Mixer-B/16 | 96.82 % | not yet run |  |  |  |  |",
-        "| ImageNet-21k | Mixer-L/16 | 96.34 % (98.34 % in their later version) | 98.00 % of 10,000 images, 98.10 % of "
+        "| ImageNet-21k | Mixer-L/16 | 96.34 % (98.34 % in their later version) | 98.00 % of "
+        "10,000 images, 98.10 % of "
         "the first 9,728 | 1 | 10,000 of 512 images (`official`) | 2.5 h | Some GPU, bf16 |",
-        "| Tiny ImageNet-200 at 32 px, this project | Mixer-Nano/4 | – | 75.00 % of 10,000 images | 1 "
+        "| Tiny ImageNet-200 at 32 px, this project | Mixer-Nano/4 | – | 75.00 % of 10,000 "
+        "images | 1 "
         "| 1,000 of 128 images (`nano-finetune-cpu`) | 80 s | Some processor, 2 threads, bf16 |",
     ]
 
@@ -222,18 +245,25 @@ def test_the_table_of_results_is_not_stale() -> None:
 
 def test_stale_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "IMG", tmp_path)
-    assert figures.stale() == list(figures.DRAWINGS)  # none there
+    # None there
+    assert figures.stale() == list(figures.DRAWINGS)
     for name in figures.DRAWINGS:
         Figure(figsize=(1, 1)).savefig(tmp_path / name)
-    assert figures.stale() == list(figures.DRAWINGS)  # there, but drawn by something else
+    # There, but drawn by something else
+    assert figures.stale() == list(figures.DRAWINGS)
     for name in figures.DRAWINGS:
         figures.write(name, tmp_path)
     assert figures.stale() == []
 
 
-def test_other_tables_come_from_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tables_come_from_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
-    assert len(figures.transfer_table().splitlines()) == len(figures.speed_table().splitlines()) == 2  # heads alone
+    # Heads alone
+    assert (
+        len(figures.transfer_table().splitlines()) == len(figures.speed_table().splitlines()) == 2
+    )
     runs = [
         {"labels": 500, "start": start, "accuracy": accuracy}
         for start, accuracies in (("pre-trained", (0.5, 0.6)), ("from scratch", (0.2, 0.3)))
@@ -254,7 +284,8 @@ def test_other_tables_come_from_their_files(tmp_path: Path, monkeypatch: pytest.
     }
     (tmp_path / "small_model_speed-cpu.json").write_text(json.dumps(speeds))
     assert figures.speed_table().splitlines()[2:] == [
-        "| Some-Model at 32 px; Some processor, 2 threads | ours | 300 | **3.0** × the obvious loop | 2.5 to 3.5 |"
+        "| Some-Model at 32 px; Some processor, 2 threads | ours | 300 | **3.0** × the obvious "
+        "loop | 2.5 to 3.5 |"
     ]
 
 

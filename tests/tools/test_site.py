@@ -1,4 +1,4 @@
-"""The web site: what is made of README and notebooks, what the checks find, and the built pages themselves."""
+"""The web site: what is made of README and notebooks, what the checks find, the built pages."""
 
 import html
 import importlib.util
@@ -36,19 +36,32 @@ def pages(folder):
 
 def pictures(path):
     """Alternative texts in a stored notebook."""
-    outputs = [o for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] for o in cell.get("outputs", [])]
+    outputs = [
+        o
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for o in cell.get("outputs", [])
+    ]
     return [o["metadata"]["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
 
 
-# ------------------------------------------------------------------------------------ what goes into the site
+# -------------------------------------------------------------------------- what goes into the site
 
 
 def test_links_to_files_lead_to_the_repository_and_links_between_pages_stay():
-    text = "[a](LICENSE) [b](mixer) [c](notebooks/03_the_mixer.ipynb#x) [d](#x) [e](https://a.org) ![f](img/a.png)"
+    text = (
+        "[a](LICENSE) [b](mixer) [c](notebooks/03_the_mixer.ipynb#x) [d](#x) [e](https://a.org) "
+        "![f](img/a.png)"
+    )
     expected = text.replace("(LICENSE", f"({site.ADDRESS}/blob/main/LICENSE")
-    assert site.links_for_the_site(text) == expected.replace("(mixer", f"({site.ADDRESS}/tree/main/mixer")
-    inside = "[a](../README.md#results) [b](02_token_and_channel_mixing.ipynb) [c](../mixer/model.py)"
-    expected = inside.replace("README", "index").replace("../mixer", f"{site.ADDRESS}/blob/main/mixer")
+    assert site.links_for_the_site(text) == expected.replace(
+        "(mixer", f"({site.ADDRESS}/tree/main/mixer"
+    )
+    inside = (
+        "[a](../README.md#results) [b](02_token_and_channel_mixing.ipynb) [c](../mixer/model.py)"
+    )
+    expected = inside.replace("README", "index").replace(
+        "../mixer", f"{site.ADDRESS}/blob/main/mixer"
+    )
     assert site.links_for_the_site(inside, "notebooks") == expected
 
 
@@ -57,8 +70,13 @@ def test_a_chapter_keeps_the_outputs_and_has_no_picture_from_elsewhere(path):
     stored = json.loads(path.read_text(encoding="utf-8"))
     page = site.chapter(json.loads(path.read_text(encoding="utf-8")), path.name)
     assert "badge" in stored["cells"][0]["metadata"]["tags"]
-    assert [cell.get("outputs") for cell in page["cells"]] == [cell.get("outputs") for cell in stored["cells"][1:]]
-    assert page["cells"][0]["source"].startswith("# ") and "[Open in Colab](" in page["cells"][0]["source"]
+    assert [cell.get("outputs") for cell in page["cells"]] == [
+        cell.get("outputs") for cell in stored["cells"][1:]
+    ]
+    assert (
+        page["cells"][0]["source"].startswith("# ")
+        and "[Open in Colab](" in page["cells"][0]["source"]
+    )
     assert "![" not in json.dumps([cell["source"] for cell in page["cells"]])
 
 
@@ -67,12 +85,12 @@ def test_every_notebook_is_a_chapter():
     assert re.findall(r"^notebooks/(\S+)$", page, re.MULTILINE) == [path.stem for path in NOTEBOOKS]
 
 
-# --------------------------------------------------------------------------------------- what the checks find
+# ----------------------------------------------------------------------------- what the checks find
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Writes a site of two pages whose first has the given text, and returns what the checks find."""
+    """Writes a site of two pages, the first with the given text; returns what the checks find."""
     monkeypatch.setattr(site, "NOTEBOOKS", [])
     (tmp_path / "other.html").write_text('<h1 id="top">Other</h1>', encoding="utf-8")
     (tmp_path / "a b.png").write_bytes(b"")
@@ -118,7 +136,8 @@ def test_what_is_wrong_is_found(small, text, finding):
 
 
 @pytest.mark.parametrize(
-    "sheet", ["@import '//example.org/a.css';", "p { background: url( https://example.org/a.css ) }"]
+    "sheet",
+    ["@import '//example.org/a.css';", "p { background: url( https://example.org/a.css ) }"],
 )
 def test_style_sheets_that_load_from_elsewhere_are_found(small, sheet):
     (found,) = small("<p>", sheet)
@@ -131,11 +150,15 @@ def test_a_text_that_is_not_the_notebooks_is_found(tmp_path, monkeypatch):
     (tmp_path / "_images").mkdir()
     (tmp_path / "_images" / "a.png").write_bytes(b"")
     page = tmp_path / "notebooks" / f"{NOTEBOOKS[0].stem}.html"
-    images = [f'<img src="../_images/a.png" alt="{html.escape(text)}">' for text in pictures(NOTEBOOKS[0])]
+    images = [
+        f'<img src="../_images/a.png" alt="{html.escape(text)}">' for text in pictures(NOTEBOOKS[0])
+    ]
     page.write_text("\n".join(images), encoding="utf-8")
     assert site.problems(tmp_path) == []
     page.write_text("\n".join(images[1:]), encoding="utf-8")
-    assert site.problems(tmp_path) == [f"{NOTEBOOKS[0].stem}: the pictures' texts are not those of the notebook"]
+    assert site.problems(tmp_path) == [
+        f"{NOTEBOOKS[0].stem}: the pictures' texts are not those of the notebook"
+    ]
 
 
 def test_only_an_earlier_site_is_replaced(tmp_path):
@@ -154,20 +177,25 @@ def test_only_an_earlier_site_is_replaced(tmp_path):
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mathjax", None)
-    with pytest.raises(SystemExit, match=r"mathjax.* is not installed: pip install -e \"\.\[site\]\""):
+    with pytest.raises(
+        SystemExit, match=r"mathjax.* is not installed: pip install -e \"\.\[site\]\""
+    ):
         site.main([str(tmp_path / "site")])
 
 
-# ------------------------------------------------------------------------------------------- the built pages
+# ---------------------------------------------------------------------------------- the built pages
 
 
 def test_every_chapter_is_there_and_every_link_leads_somewhere(built):
     names = {path.relative_to(built).as_posix() for path in pages(built)}
-    assert names == {"index.html", "search.html"} | {f"notebooks/{path.stem}.html" for path in NOTEBOOKS}
+    assert names == {"index.html", "search.html"} | {
+        f"notebooks/{path.stem}.html" for path in NOTEBOOKS
+    }
     assert site.problems(built) == []
     index = (built / "index.html").read_text(encoding="utf-8")
     for path in NOTEBOOKS:
-        assert index.count(f'href="notebooks/{path.stem}.html"') >= 2  # in the text and in the navigation
+        # In the text and in the navigation
+        assert index.count(f'href="notebooks/{path.stem}.html"') >= 2
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -182,7 +210,9 @@ def test_pictures_have_the_notebooks_texts_and_solutions_are_folded(built, path)
 def test_nothing_comes_from_elsewhere(built):
     for path in pages(built):
         text = path.read_text(encoding="utf-8")
-        assert not re.findall(r"<(?!a )[a-z]+ [^>]*\b(?:src|srcset|href)=[\"']?(?:https?:)?//[^>]*", text), path
+        assert not re.findall(
+            r"<(?!a )[a-z]+ [^>]*\b(?:src|srcset|href)=[\"']?(?:https?:)?//[^>]*", text
+        ), path
 
 
 def test_formulas_are_set_by_the_copy_of_mathjax(built):

@@ -1,10 +1,17 @@
 """What the notebooks measure inside a Mixer.
 
-Numbers first: every function here takes a model or tensors and returns tensors; ``mixer.lessons.plots`` draws them.
+Numbers first: every function here takes a model or tensors and returns tensors;
+``mixer.lessons.plots`` draws them.
 """
 
 from mixer.cost import PARTS, flops_by_part, parameters_by_part, training_flops
-from mixer.lessons.analysis.depth import UpdateNorms, features_by_depth, linear_probe, logit_lens, update_norms
+from mixer.lessons.analysis.depth import (
+    UpdateNorms,
+    features_by_depth,
+    linear_probe,
+    logit_lens,
+    update_norms,
+)
 from mixer.lessons.analysis.influence import (
     even_receptive_field,
     influence_by_block,
@@ -13,7 +20,14 @@ from mixer.lessons.analysis.influence import (
     receptive_field,
     shuffle_token_mixing,
 )
-from mixer.lessons.analysis.pairs import Pairs, pair_units, randomise_phases, shuffle_units, sort_pairs, twin_share
+from mixer.lessons.analysis.pairs import (
+    Pairs,
+    pair_units,
+    randomise_phases,
+    shuffle_units,
+    sort_pairs,
+    twin_share,
+)
 from mixer.lessons.analysis.permutations import (
     SHUFFLES,
     Shuffled,

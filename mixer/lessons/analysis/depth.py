@@ -12,10 +12,14 @@ from mixer.model import MixerBlock, MlpMixer
 class UpdateNorms:
     """Root mean square sizes, block by block, each (num_blocks,)."""
 
-    stream: Tensor  # the table of tokens before the block
-    token_mixing: Tensor  # what token mixing adds to it
-    between: Tensor  # the table after that
-    channel_mixing: Tensor  # what channel mixing adds to it
+    # The table of tokens before the block
+    stream: Tensor
+    # What token mixing adds to it
+    token_mixing: Tensor
+    # The table after that
+    between: Tensor
+    # What channel mixing adds to it
+    channel_mixing: Tensor
 
 
 @torch.no_grad()
@@ -55,13 +59,17 @@ def features_by_depth(model: MlpMixer, images: Tensor, batch_size: int = 256) ->
     """
     parts = []
     for batch in images.split(batch_size):
-        parts.append(torch.stack([model.pre_head_norm(x).mean(1) for x in model.block_outputs(batch)]))
+        parts.append(
+            torch.stack([model.pre_head_norm(x).mean(1) for x in model.block_outputs(batch)])
+        )
     return torch.cat(parts, dim=1)
 
 
 @torch.no_grad()
 def logit_lens(model: MlpMixer, features: Tensor) -> Tensor:
-    """What the model's own head says at each depth: (num_blocks + 1, B, num_classes); the last are its logits.
+    """What the model's own head says at each depth: (num_blocks + 1, B, num_classes).
+
+    The last are the model's logits.
 
     Args:
         model: any Mixer.
@@ -71,11 +79,16 @@ def logit_lens(model: MlpMixer, features: Tensor) -> Tensor:
 
 
 def linear_probe(
-    train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor, ridge: float = 1e-2
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    ridge: float = 1e-2,
 ) -> float:
-    """The accuracy (0 to 1) of a linear classifier on features: how plainly the classes can be read off them.
+    """The accuracy (0 to 1) of a linear classifier on features: how plainly classes can be read.
 
-    Ridge regression to one-hot labels in closed form, on standardised features; no step size, nothing random.
+    Ridge regression to one-hot labels in closed form, on standardised features; no step size,
+    nothing random.
 
     Args:
         train_features: (N, C).
@@ -84,7 +97,10 @@ def linear_probe(
         test_labels: (M,).
         ridge: strength of the penalty, as a share of the features' variance.
     """
-    mean, deviation = train_features.double().mean(0), train_features.double().std(0).clamp(min=1e-12)
+    mean, deviation = (
+        train_features.double().mean(0),
+        train_features.double().std(0).clamp(min=1e-12),
+    )
 
     def standardised(features: Tensor) -> Tensor:
         return (features.double() - mean) / deviation  # (N, C)

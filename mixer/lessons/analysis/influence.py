@@ -22,17 +22,18 @@ def influence_by_depth(
     chunk_size: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """How much each token depends on each patch, before and after every block from ``start`` to ``stop``.
+    """How much each token depends on each patch, before and after every block.
 
-    Entry [d, j, i] is for output token j after d blocks and input patch i: the Frobenius norm of the block (j, i) of
-    the Jacobian, over the square root of C. In other words, if every number of patch i were disturbed by noise of
-    deviation ε, the numbers of token j would move by ε times this (root mean square). Over several images the squares
-    are averaged.
+    Entry [d, j, i] is for output token j after d blocks and input patch i: the Frobenius norm of
+    the block (j, i) of the Jacobian, over the square root of C. In other words, if every number of
+    patch i were disturbed by noise of deviation ε, the numbers of token j would move by ε times
+    this (root mean square). Over several images the squares are averaged.
 
-    The Jacobian is never there as a whole: columns of it are pushed forward (``torch.func.jvp`` under ``vmap``),
-    ``chunk_size`` at a time, through all depths in one sweep. Exactly, that takes one column for each number of
-    each patch; with ``probes``, that many random columns for each patch, whose mean square has the same
-    expectation and a relative error of about 1 / sqrt(probes * C).
+    The Jacobian is never there as a whole: columns of it are pushed forward (``torch.func.jvp``
+    under ``vmap``), ``chunk_size`` at a time, through all depths in one sweep. Exactly, that takes
+    one column for each number of each patch; with ``probes``, that many random columns for each
+    patch, whose mean square has the same expectation and a relative error of about 1 / sqrt(probes
+    * C).
 
     Args:
         model: any Mixer, of any dtype, on any device.
@@ -54,25 +55,36 @@ def influence_by_depth(
     config = model.config
     stop = config.num_blocks if stop is None else stop
     if not 0 <= start <= stop <= config.num_blocks:
-        raise ValueError(f"start, stop: expected 0 <= start <= stop <= {config.num_blocks}, found {start}, {stop}")
+        raise ValueError(
+            f"start, stop: expected 0 <= start <= stop <= {config.num_blocks}, found {start}, "
+            f"{stop}"
+        )
     if pixels and start:
         raise ValueError(f"pixels: there are none before block {start}; expected start 0")
     if probes is not None and probes < 1:
         raise ValueError(f"probes: expected a positive number or None, found {probes}")
     chosen = list(range(config.num_tokens)) if patches is None else list(patches)
     if not chosen or not all(0 <= patch < config.num_tokens for patch in chosen):
-        raise ValueError(f"patches: expected numbers from 0 to {config.num_tokens - 1}, found {chosen}")
+        raise ValueError(
+            f"patches: expected numbers from 0 to {config.num_tokens - 1}, found {chosen}"
+        )
     if chunk_size is None:
-        chunk_size = max(1, 2**28 // (config.num_tokens * config.channels_mlp_dim * 4 * 4))  # about four live tables
+        # About four live tables
+        chunk_size = max(1, 2**28 // (config.num_tokens * config.channels_mlp_dim * 4 * 4))
 
-    numbers = config.in_channels * config.patch_size**2 if pixels else config.hidden_dim  # of each patch
+    # Of each patch
+    numbers = config.in_channels * config.patch_size**2 if pixels else config.hidden_dim
     device, dtype = model.stem.weight.device, model.stem.weight.dtype
-    columns = torch.eye(numbers, dtype=dtype)[:, None].expand(-1, len(chosen), -1)  # (numbers, patches, numbers)
+    columns = torch.eye(numbers, dtype=dtype)[:, None].expand(
+        -1, len(chosen), -1
+    )  # (numbers, patches, numbers)
     if probes is not None:
         generator = torch.Generator().manual_seed(seed)
         columns = torch.randn(probes, len(chosen), numbers, generator=generator, dtype=dtype)
     columns = columns.flatten(0, 1).to(device)  # (R * patches, numbers)
-    where = torch.tensor(chosen, device=device).repeat(len(columns) // len(chosen))  # (R * patches,)
+    where = torch.tensor(chosen, device=device).repeat(
+        len(columns) // len(chosen)
+    )  # (R * patches,)
     stem = model.stem.weight.detach().flatten(1)  # (C, 3 P P)
 
     def after_each_block(x: Tensor) -> tuple[Tensor, ...]:
@@ -96,10 +108,15 @@ def influence_by_depth(
                 moves = torch.func.jvp(after_each_block, (x,), (direction,))[1]
                 return torch.stack([move[0].square().mean(-1) for move in moves])  # (depths, S)
 
-            with warnings.catch_warnings():  # torch's own forward mode uses a part of torch that it deprecates
+            # Torch's own forward mode uses a part of torch that it deprecates
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-                warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-                found = torch.func.vmap(moved_by, chunk_size=chunk_size)(columns, where)  # (R * patches, depths, S)
+                warnings.filterwarnings(
+                    "ignore", message=".*torch.jit", category=DeprecationWarning
+                )
+                found = torch.func.vmap(moved_by, chunk_size=chunk_size)(
+                    columns, where
+                )  # (R * patches, depths, S)
             found = found.double().cpu().unflatten(0, (-1, len(chosen)))  # (R, patches, depths, S)
             squares += (found.sum(0) if probes is None else found.mean(0)).permute(1, 2, 0)
     return (squares / len(images)).sqrt()
@@ -114,7 +131,7 @@ def influence_by_block(
     chunk_size: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """``influence_by_depth`` of every block on its own: (num_blocks, S, patches), tokens before it to tokens after."""
+    """``influence_by_depth`` of every block on its own: (num_blocks, S, patches)."""
     options = {"patches": patches, "probes": probes, "chunk_size": chunk_size, "seed": seed}
     return torch.stack(
         [
@@ -124,11 +141,13 @@ def influence_by_block(
     )
 
 
-def receptive_field(influence: Tensor, grid: tuple[int, int], patches: Sequence[int] | None = None) -> Tensor:
+def receptive_field(
+    influence: Tensor, grid: tuple[int, int], patches: Sequence[int] | None = None
+) -> Tensor:
     """The size of the region from which tokens take their energy, averaged over the tokens: (...).
 
-    Each output token's influences, squared, are weights on the input patches; the size is the root mean square
-    distance, in patches, between token and patch under these weights.
+    Each output token's influences, squared, are weights on the input patches; the size is the root
+    mean square distance, in patches, between token and patch under these weights.
 
     Args:
         influence: (..., S, patches), as ``influence_by_depth`` gives it.
@@ -147,9 +166,10 @@ def even_receptive_field(grid: tuple[int, int]) -> float:
 
 
 def influence_by_offset(influence: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Influence squared against the way from output token to input patch, averaged: (..., 2h - 1, 2w - 1).
+    """Squared influence against the way from output token to input patch: (..., 2h - 1, 2w - 1).
 
-    The middle is a token's own patch; one column to the right of it is the patch to the token's right.
+    The middle is a token's own patch; one column to the right of it is the patch to the token's
+    right.
 
     Args:
         influence: (..., S, S).
@@ -168,10 +188,10 @@ def influence_by_offset(influence: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def shuffle_token_mixing(model: MlpMixer, seed: int = 0) -> MlpMixer:
-    """A control: a copy of the model in which every token-mixing unit's weights change places among the tokens.
+    """A control: a copy of the model with each token-mixing unit's weights shuffled among tokens.
 
-    Each unit reads with the same weights from other tokens, and writes with the same weights to others; the
-    biases, too. How large weights are stays as learned; where they are does not.
+    Each unit reads with the same weights from other tokens, and writes with the same weights to
+    others; the biases, too. How large weights are stays as learned; where they are does not.
     """
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
@@ -187,6 +207,8 @@ def shuffle_token_mixing(model: MlpMixer, seed: int = 0) -> MlpMixer:
 
 def _squared_distances(grid: tuple[int, int]) -> Tensor:
     """Squared distances (S, S) between the patches of a grid."""
-    y, x = torch.meshgrid(torch.arange(grid[0]).double(), torch.arange(grid[1]).double(), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(grid[0]).double(), torch.arange(grid[1]).double(), indexing="ij"
+    )
     places = torch.stack([y, x], dim=-1).flatten(0, 1)  # (S, 2)
     return (places[:, None] - places[None]).square().sum(-1)

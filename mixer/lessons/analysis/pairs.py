@@ -29,12 +29,13 @@ class Pairs:
 def pair_units(grids: Tensor, *, same_phase: bool = False) -> Pairs:
     """Pair units so that the two of a pair are as opposite as can be, over all pairs together.
 
-    The similarity of two units is the cosine of the angle between their weights: -1 if one is the other with the
-    signs turned round (for waves: opposite phase). Of all ways to pair all units, the one with the smallest sum of
-    similarities is wanted. SciPy's assignment gives each unit a partner at the least cost; its solution falls into
-    rings (a's partner is b, b's is c, …). Two units that chose each other are a pair; a longer ring of even length is
-    cut into every other link, whichever half is better, and the sum is then the least there is, because any
-    pairing is an assignment, too. A ring of odd length leaves one unit over; the units left over are paired in
+    The similarity of two units is the cosine of the angle between their weights: -1 if one is the
+    other with the signs turned round (for waves: opposite phase). Of all ways to pair all units,
+    the one with the smallest sum of similarities is wanted. SciPy's assignment gives each unit a
+    partner at the least cost; its solution falls into rings (a's partner is b, b's is c, …). Two
+    units that chose each other are a pair; a longer ring of even length is cut into every other
+    link, whichever half is better, and the sum is then the least there is, because any pairing is
+    an assignment, too. A ring of odd length leaves one unit over; the units left over are paired in
     the same way among themselves, and then the result is close to the best, not always the best.
 
     Args:
@@ -61,9 +62,10 @@ def pair_units(grids: Tensor, *, same_phase: bool = False) -> Pairs:
 
 
 def _match(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Pairs of the least total cost as far as one assignment tells; leaves one out of every odd ring."""
+    """Pairs of least total cost as far as one assignment tells; leaves one out of each odd ring."""
     cost = cost.copy()
-    np.fill_diagonal(cost, len(cost) * 4.0)  # dearer than anything else together: nobody is their own partner
+    # Dearer than anything else together: nobody is their own partner
+    np.fill_diagonal(cost, len(cost) * 4.0)
     _, partner = linear_sum_assignment(cost)
     pairs: list[tuple[int, int]] = []
     seen: set[int] = set()
@@ -73,9 +75,13 @@ def _match(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
             seen.add(start)
             ring.append(start)
             start = int(partner[start])
-        # Every other link, from each possible beginning; an odd ring has a different unit left over for each.
+        # Every other link, from each possible beginning; an odd ring has a different unit left over
+        # for each.
         ways = [
-            [(ring[(begin + k) % len(ring)], ring[(begin + k + 1) % len(ring)]) for k in range(0, len(ring) - 1, 2)]
+            [
+                (ring[(begin + k) % len(ring)], ring[(begin + k + 1) % len(ring)])
+                for k in range(0, len(ring) - 1, 2)
+            ]
             for begin in range(len(ring) if len(ring) % 2 else min(2, len(ring)))
         ]
         pairs += min(ways, key=lambda way: sum(cost[pair] for pair in way), default=[])
@@ -85,8 +91,8 @@ def _match(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
 def twin_share(pairs: Pairs, limit: float = 0.7) -> float:
     """The share of units that have a twin: a partner with a similarity of ``-limit`` or less.
 
-    At 0.7 each of the two explains half of the other's energy (0.7² ≈ 0.5). How many such pairs chance alone
-    makes is for the controls to say: ``shuffle_units`` and ``randomise_phases``.
+    At 0.7 each of the two explains half of the other's energy (0.7² ≈ 0.5). How many such pairs
+    chance alone makes is for the controls to say: ``shuffle_units`` and ``randomise_phases``.
     """
     return float((pairs.similarity <= -limit).double().mean())
 
@@ -106,10 +112,11 @@ def shuffle_units(grids: Tensor, seed: int = 0) -> Tensor:
 
 
 def randomise_phases(grids: Tensor, seed: int = 0) -> Tensor:
-    """A harder control: each unit keeps the strength of all its waves, and so its smoothness, but not their places.
+    """A harder control: each unit keeps the strength of all its waves, but not their places.
 
-    Every Fourier coefficient of a grid is turned by a random angle, as those of white noise are. Smooth units are
-    alike by chance more often than rough ones; this control tells how often.
+    Every Fourier coefficient of a grid is turned by a random angle, as those of white noise are, so
+    that a smooth unit stays smooth. Smooth units are alike by chance more often than rough ones;
+    this control tells how often.
 
     Args:
         grids: (N, h, w).
@@ -122,10 +129,10 @@ def randomise_phases(grids: Tensor, seed: int = 0) -> Tensor:
 
 
 def sort_pairs(grids: Tensor, pairs: Pairs | None = None) -> Tensor:
-    """The order (N,) of the paper's Figure 5: the two units of a pair side by side, pairs by rising frequency.
+    """The order (N,) of the paper's Figure 5: pairs side by side, by rising frequency.
 
-    Pairs with the same strongest frequency follow in the order of their mean frequency. The first unit of a pair is
-    the one with the larger sum of weights. A unit without a partner comes last.
+    Pairs with the same strongest frequency follow in the order of their mean frequency. The first
+    unit of a pair is the one with the larger sum of weights. A unit without a partner comes last.
 
     Args:
         grids: (N, h, w) or (N, K, h, w).

@@ -1,7 +1,8 @@
 """Images whose pixels or patches change places, and models that undo it.
 
-An order is an int64 tensor that lists, for each place of the result, the place where its content comes from:
-shuffled[i] = original[order[i]]. The same convention serves tokens, pixels and rows of weights.
+An order is an int64 tensor that lists, for each place of the result, the place where its content
+comes from: shuffled[i] = original[order[i]]. The same convention serves tokens, pixels and rows of
+weights.
 """
 
 import copy
@@ -17,7 +18,7 @@ SHUFFLES = ("original", "patches and pixels inside", "all pixels")
 
 
 def random_order(count: int, seed: int) -> Tensor:
-    """A fixed random permutation of ``count`` places: (count,), int64; the same for the same seed."""
+    """A random permutation of ``count`` places: (count,), int64; the same for the same seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
@@ -44,13 +45,14 @@ def permute_patches(images: Tensor, order: Tensor, patch_size: int) -> Tensor:
         patch_size: pixels.
 
     Raises:
-        ValueError: ``order`` is not a permutation of the patches, or the patches do not fill the image.
+        ValueError: ``order`` is not a permutation of the patches, or the patches do not fill the
+            image.
     """
     return permute_pixels(images, patch_order(images.shape[-2:], patch_size, patches=order))
 
 
 def permute_within_patches(images: Tensor, order: Tensor, patch_size: int) -> Tensor:
-    """Move the pixels inside every patch, in each patch alike: pixel ``q`` becomes the patch's pixel ``order[q]``.
+    """Move the pixels inside every patch alike: pixel ``q`` becomes the patch's ``order[q]``.
 
     Args:
         images: (B, 3, H, W), sides multiples of the patch size.
@@ -58,13 +60,17 @@ def permute_within_patches(images: Tensor, order: Tensor, patch_size: int) -> Te
         patch_size: P, pixels.
 
     Raises:
-        ValueError: ``order`` is not a permutation of a patch's pixels, or the patches do not fill the image.
+        ValueError: ``order`` is not a permutation of a patch's pixels, or the patches do not fill
+            the image.
     """
     return permute_pixels(images, patch_order(images.shape[-2:], patch_size, pixels=order))
 
 
 def patch_order(
-    image_hw: Sequence[int], patch_size: int, patches: Tensor | None = None, pixels: Tensor | None = None
+    image_hw: Sequence[int],
+    patch_size: int,
+    patches: Tensor | None = None,
+    pixels: Tensor | None = None,
 ) -> Tensor:
     """The order of all pixels (H*W,) that moves patches, and the pixels inside them.
 
@@ -75,23 +81,28 @@ def patch_order(
         pixels: (P*P,) order of the pixels inside each patch; ``None`` leaves them.
 
     Raises:
-        ValueError: an order is not a permutation of the right length, or the patches do not fill the image.
+        ValueError: an order is not a permutation of the right length, or the patches do not fill
+            the image.
     """
     height, width = image_hw
     if height % patch_size or width % patch_size:
         raise ValueError(
-            f"image: expected sides that are multiples of the patch size {patch_size}, found {tuple(image_hw)}"
+            f"image: expected sides that are multiples of the patch size {patch_size}, found "
+            f"{tuple(image_hw)}"
         )
     rows, columns = height // patch_size, width // patch_size
     where = torch.arange(height * width).view(rows, patch_size, columns, patch_size)
-    where = where.permute(0, 2, 1, 3).reshape(rows * columns, patch_size**2)  # (S, P*P): a row for each patch
+    where = where.permute(0, 2, 1, 3).reshape(
+        rows * columns, patch_size**2
+    )  # (S, P*P): a row for each patch
     if patches is not None:
         _check_order("patches", patches, rows * columns)
         where = where[patches.cpu()]
     if pixels is not None:
         _check_order("pixels", pixels, patch_size**2)
         where = where[:, pixels.cpu()]
-    where = where.view(rows, columns, patch_size, patch_size).permute(0, 2, 1, 3)  # back to rows of the image
+    # Back to rows of the image
+    where = where.view(rows, columns, patch_size, patch_size).permute(0, 2, 1, 3)
     return where.reshape(-1)
 
 
@@ -99,8 +110,9 @@ def shuffle_order(kind: str, image_hw: Sequence[int], patch_size: int, seed: int
     """The order of all pixels (H*W,) of one of the three inputs of the paper's Figure 4.
 
     Args:
-        kind: one of ``SHUFFLES``: ``"original"``; ``"patches and pixels inside"``, one order of the patches and one
-            order of the pixels inside them, the same in each patch; or ``"all pixels"``.
+        kind: one of ``SHUFFLES``: ``"original"``; ``"patches and pixels inside"``, one order of the
+            patches and one order of the pixels inside them, the same in each patch; or ``"all
+            pixels"``.
         image_hw: height and width, multiples of the patch size.
         patch_size: pixels.
         seed: another one gives another order.
@@ -121,20 +133,22 @@ def shuffle_order(kind: str, image_hw: Sequence[int], patch_size: int, seed: int
 
 
 def permute_tokens(model: MlpMixer, patches: Tensor, pixels: Tensor | None = None) -> MlpMixer:
-    """A copy of the model that gives, for shuffled images, the logits that ``model`` gives for the original ones.
+    """A copy of the model that gives for shuffled images the logits of the original ones.
 
-    Nothing is learned: weights only change places. The stem takes the new order of the pixels in a patch; in each
-    block the columns of the first token-mixing weight, the rows of the second and its bias take the new order of
-    the tokens. Everything else acts on one token at a time or averages over all of them. (The bias takes its new
-    order so that the tokens agree as well. The logits would not tell: it adds one number to all channels of a token,
-    and that is what the next LayerNorm subtracts.)
+    Nothing is learned: weights only change places. The stem takes the new order of the pixels in a
+    patch; in each block the columns of the first token-mixing weight, the rows of the second and
+    its bias take the new order of the tokens. Everything else acts on one token at a time or
+    averages over all of them. (The bias takes its new order so that the tokens agree as well. The
+    logits would not tell: it adds one number to all channels of a token, and that is what the next
+    LayerNorm subtracts.)
 
         permute_tokens(model, order)(permute_patches(images, order, patch_size)) == model(images)
 
     Args:
         model: any Mixer.
         patches: (S,) order of the patches, as ``permute_patches`` takes it.
-        pixels: (P*P,) order of the pixels inside each patch, as ``permute_within_patches`` takes it.
+        pixels: (P*P,) order of the pixels inside each patch, as ``permute_within_patches`` takes
+            it.
 
     Raises:
         ValueError: an order is not a permutation of the right length.
@@ -159,7 +173,8 @@ def permute_tokens(model: MlpMixer, patches: Tensor, pixels: Tensor | None = Non
 class Shuffled(nn.Module):
     """Shows every image to ``model`` with its pixels in another order, one order for all images.
 
-    Training this is training the model on shuffled images, with any cropping and flipping done before the shuffle.
+    Training this is training the model on shuffled images, with any cropping and flipping done
+    before the shuffle.
     """
 
     config: MixerConfig
@@ -176,7 +191,7 @@ class Shuffled(nn.Module):
 
 
 def shift_images(images: Tensor, pixels: int) -> Tensor:
-    """Move images right by ``pixels`` (left if negative); the column at the edge is repeated to fill the gap.
+    """Move images right by ``pixels`` (left if negative); the edge column fills the gap.
 
     Args:
         images: (B, 3, H, W), any dtype.
@@ -187,11 +202,15 @@ def shift_images(images: Tensor, pixels: int) -> Tensor:
     """
     width = images.shape[-1]
     if abs(pixels) >= width:
-        raise ValueError(f"pixels: expected a shift of less than the image's width {width}, found {pixels}")
+        raise ValueError(
+            f"pixels: expected a shift of less than the image's width {width}, found {pixels}"
+        )
     columns = (torch.arange(width, device=images.device) - pixels).clamp(0, width - 1)
     return images[..., columns]
 
 
 def _check_order(name: str, order: Tensor, count: int) -> None:
     if order.dim() != 1 or not torch.equal(order.sort().values.cpu(), torch.arange(count)):
-        raise ValueError(f"{name}: expected a permutation of 0 to {count - 1}, found shape {tuple(order.shape)}")
+        raise ValueError(
+            f"{name}: expected a permutation of 0 to {count - 1}, found shape {tuple(order.shape)}"
+        )

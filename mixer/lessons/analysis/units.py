@@ -1,4 +1,4 @@
-"""The token-mixing units of a block, what was learned of them, and what can be said about each in a number."""
+"""The token-mixing units of a block, what was learned of them, and numbers that describe each."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ def token_mixing_units(model: MlpMixer, block: int, *, outputs: bool = False) ->
     Args:
         model: any Mixer.
         block: counted from 0; negative numbers count from the last.
-        outputs: the weights by which the unit writes to the tokens, instead of those by which it reads them.
+        outputs: the weights by which the unit writes to the tokens, instead of those by which it
+            reads them.
 
     Raises:
         ValueError: there is no such block.
@@ -31,7 +32,7 @@ def embedding_filters(model: MlpMixer) -> Tensor:
 
 
 def starting_model(config: MixerConfig, seed: int) -> MlpMixer:
-    """The random model that a training run with this seed began with, if it drew the weights first of all.
+    """The random model that a run with this seed began with, if it drew the weights first of all.
 
     ``python -m mixer.train`` does, and the record of a bundled checkpoint holds its seed.
     """
@@ -43,8 +44,9 @@ def starting_model(config: MixerConfig, seed: int) -> MlpMixer:
 def learned_part(trained: Tensor, start: Tensor) -> Tensor:
     """What training added to each unit: its weights without the part that is still as they started.
 
-    A short training leaves most of the random starting weights where they were, and they hide what was learned. Of
-    each unit's weights, their projection on its starting weights is taken off; weight decay only scales that.
+    A short training leaves most of the random starting weights where they were, and they hide what
+    was learned. Of each unit's weights, their projection on its starting weights is taken off;
+    weight decay only scales that.
 
     Args:
         trained, start: (N, ...), the same units in the same order.
@@ -69,9 +71,11 @@ class UnitStatistics:
     frequency: Tensor  # (N,) cycles per step of the grid, of the strongest wave in it
     orientation: Tensor  # (N,) degrees in [0, 180): direction in which that wave goes up and down
     purity: Tensor  # (N,) share of the weights' energy that this one wave explains, 0 to 1
-    mean_frequency: Tensor  # (N,) cycles per step, mean over all waves but the mean, weighted by their power
-    mean_share: Tensor  # (N,) share of the energy that lies in the mean weight: 1 sums over the image evenly
-    spread: Tensor  # (N,) size of the region that holds the energy; 1: as for even weights, 0: a single cell
+    mean_frequency: (
+        Tensor  # (N,) cycles per step, mean over all waves but the mean, weighted by their power
+    )
+    mean_share: Tensor  # (N,) share of the energy in the mean weight: 1 sums the image evenly
+    spread: Tensor  # (N,) size of the region of the energy; 1: as even weights, 0: one cell
     participation: Tensor  # (N,) share of the cells that take part, from 1 / cells to 1
     sign_balance: Tensor  # (N,) 0: as much positive as negative weight; 1 or -1: one sign only
     parity: Tensor  # (N,) correlation with itself turned by 180 degrees: 1 even, -1 odd
@@ -80,18 +84,21 @@ class UnitStatistics:
 def describe_units(grids: Tensor) -> UnitStatistics:
     """Frequency, orientation, size and symmetry of grids of weights.
 
-    The strongest wave is the peak of the power spectrum (2-D FFT, padded with zeros to four times the size, so
-    that frequencies between whole cycles are seen too). The mean is left in: weights of one sign everywhere have
-    frequency 0, and an orientation that means nothing; only ``mean_frequency`` leaves it out. One cycle per step would
-    be one wave for each cell; multiply by the number of cells for cycles across the image. 0 degrees: the sign changes
-    from left to right (upright stripes); 90: from top to bottom; 45: towards the lower right.
+    The strongest wave is the peak of the power spectrum (2-D FFT, padded with zeros to four times
+    the size, so that frequencies between whole cycles are seen too). The mean is left in: weights
+    of one sign everywhere have frequency 0, and an orientation that means nothing; only
+    ``mean_frequency`` leaves it out. One cycle per step would be one wave for each cell; multiply
+    by the number of cells for cycles across the image. 0 degrees: the sign changes from left to
+    right (upright stripes); 90: from top to bottom; 45: towards the lower right.
 
-    The energy of a cell is its weight squared. ``spread`` is the root mean square distance of the energy from its
-    centre of gravity, over that of even weights. ``participation`` is (sum of energy)² over the sum of its squares,
-    over the number of cells: it does not ask *where* the cells are, so that shuffling them leaves it as it is.
+    The energy of a cell is its weight squared. ``spread`` is the root mean square distance of the
+    energy from its centre of gravity, over that of even weights. ``participation`` is (sum of
+    energy)² over the sum of its squares, over the number of cells: it does not ask *where* the
+    cells are, so that shuffling them leaves it as it is.
 
     Args:
-        grids: (N, h, w), or (N, K, h, w) for filters with K colours, whose power and energy are summed.
+        grids: (N, h, w), or (N, K, h, w) for filters with K colours, whose power and energy are
+            summed.
 
     Raises:
         ValueError: another number of axes, or a grid that is zero everywhere.
@@ -101,22 +108,31 @@ def describe_units(grids: Tensor) -> UnitStatistics:
     energy = weights.square().sum(1)  # (N, h, w)
     total = energy.sum((1, 2))  # (N,)
 
-    spectrum = torch.fft.rfft2(weights, s=(4 * height, 4 * width)).abs().square().sum(1)  # (N, 4h, 2w + 1)
+    spectrum = (
+        torch.fft.rfft2(weights, s=(4 * height, 4 * width)).abs().square().sum(1)
+    )  # (N, 4h, 2w + 1)
     peak = spectrum.flatten(1).argmax(1)  # (N,)
     along_y = torch.fft.fftfreq(4 * height, dtype=torch.float64)[peak // spectrum.shape[2]]
     along_x = torch.fft.rfftfreq(4 * width, dtype=torch.float64)[peak % spectrum.shape[2]]
 
     power = torch.fft.fft2(weights).abs().square().sum(1)  # (N, h, w)
     pattern = power.clone()
-    pattern[:, 0, 0] = 0  # without the mean
+    # Without the mean
+    pattern[:, 0, 0] = 0
     frequencies = torch.hypot(
-        torch.fft.fftfreq(height, dtype=torch.float64)[:, None], torch.fft.fftfreq(width, dtype=torch.float64)
+        torch.fft.fftfreq(height, dtype=torch.float64)[:, None],
+        torch.fft.fftfreq(width, dtype=torch.float64),
     )
 
-    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
-    even = ((height**2 - 1) + (width**2 - 1)) / 12  # mean squared distance from the middle
+    y, x = torch.meshgrid(
+        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
+    )
+    # Mean squared distance from the middle
+    even = ((height**2 - 1) + (width**2 - 1)) / 12
     where = energy / total[:, None, None]
-    variance = sum((where * axis**2).sum((1, 2)) - (where * axis).sum((1, 2)) ** 2 for axis in (y, x))
+    variance = sum(
+        (where * axis**2).sum((1, 2)) - (where * axis).sum((1, 2)) ** 2 for axis in (y, x)
+    )
     assert isinstance(variance, Tensor)
     return UnitStatistics(
         frequency=torch.hypot(along_y, along_x),
@@ -134,10 +150,13 @@ def describe_units(grids: Tensor) -> UnitStatistics:
 def _explained(weights: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
     """The energy (N,) of the best fit to each grid of a cosine and a sine of its own frequency."""
     height, width = weights.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
+    )
     phase = 2 * torch.pi * (along_y[:, None, None] * y + along_x[:, None, None] * x)  # (N, h, w)
     waves = torch.stack([phase.cos(), phase.sin()], dim=1).flatten(2)  # (N, 2, cells)
-    gram = waves @ waves.mT + 1e-9 * torch.eye(2, dtype=torch.float64)  # at frequency 0 there is no sine
+    # At frequency 0 there is no sine
+    gram = waves @ waves.mT + 1e-9 * torch.eye(2, dtype=torch.float64)
     products = waves @ weights.flatten(2).mT  # (N, 2, K)
     return (products * torch.linalg.solve(gram, products)).sum((1, 2))
 
@@ -145,10 +164,14 @@ def _explained(weights: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
 def as_grids(grids: Tensor) -> Tensor:
     """Weights as float64 (N, K, h, w) on the CPU, none of the N zero everywhere."""
     if grids.dim() not in (3, 4):
-        raise ValueError(f"grids: expected shape (N, h, w) or (N, K, h, w), found {tuple(grids.shape)}")
+        raise ValueError(
+            f"grids: expected shape (N, h, w) or (N, K, h, w), found {tuple(grids.shape)}"
+        )
     weights = grids.detach().cpu().double()
     if (weights.flatten(1) == 0).all(1).any():
-        raise ValueError("grids: expected some weight other than zero in each, found a grid of zeros")
+        raise ValueError(
+            "grids: expected some weight other than zero in each, found a grid of zeros"
+        )
     return weights if weights.dim() == 4 else weights[:, None]
 
 
@@ -162,7 +185,7 @@ def _block(model: MlpMixer, block: int) -> MixerBlock:
 
 
 def similarity_of_units(before: Tensor, after: Tensor) -> Tensor:
-    """How alike each unit is to itself after training went on: cosine of the angle between the weights, (N,).
+    """How alike each unit is to itself after more training: cosine between the weights, (N,).
 
     Args:
         before, after: (N, h, w) or (N, K, h, w), the same units in the same order.
@@ -175,8 +198,8 @@ def similarity_of_units(before: Tensor, after: Tensor) -> Tensor:
 def unit_excitation(model: MlpMixer, images: Tensor, batch_size: int = 64) -> Tensor:
     """How strongly each image drives each token-mixing unit: (num_blocks, B, D_S).
 
-    A unit looks at every channel in turn; the number is the root mean square over the channels of what it answers
-    (after the GELU).
+    A unit looks at every channel in turn; the number is the root mean square over the channels of
+    what it answers (after the GELU).
 
     Args:
         model: any Mixer.

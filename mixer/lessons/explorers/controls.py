@@ -8,7 +8,9 @@ import ipywidgets
 _STYLE = {"description_width": "initial"}
 
 
-def slider(description: str, low: int, high: int, value: int | None = None, step: int = 1) -> ipywidgets.IntSlider:
+def slider(
+    description: str, low: int, high: int, value: int | None = None, step: int = 1
+) -> ipywidgets.IntSlider:
     """A slider over whole numbers, as wide as a notebook's column allows."""
     return ipywidgets.IntSlider(
         low if value is None else value,
@@ -24,7 +26,7 @@ def slider(description: str, low: int, high: int, value: int | None = None, step
 def choices(
     description: str, options: Sequence[Any], value: Any = None, *, as_slider: bool = False
 ) -> ipywidgets.Dropdown | ipywidgets.SelectionSlider:
-    """A list to choose from (values, or pairs of label and value), or a slider with one stop for each option."""
+    """A list of values, or of pairs (label, value); or a slider with a stop for each of them."""
     first = options[0][1] if isinstance(options[0], tuple) else options[0]
     kind = ipywidgets.SelectionSlider if as_slider else ipywidgets.Dropdown
     return kind(
@@ -36,11 +38,14 @@ def choices(
     )
 
 
-def buttons(description: str, options: Sequence[str], value: str | None = None) -> ipywidgets.ToggleButtons:
+def buttons(
+    description: str, options: Sequence[str], value: str | None = None
+) -> ipywidgets.ToggleButtons:
     """A button for each option, of which one is pressed.
 
-    Better than a list where the keyboard counts: in a notebook's command mode JupyterLab takes the arrow keys to go
-    from cell to cell, before a list gets them; Tab, Enter and the arrow keys left and right stay with the controls.
+    Better than a list where the keyboard counts: in a notebook's command mode JupyterLab takes the
+    arrow keys to go from cell to cell, before a list gets them; Tab, Enter and the arrow keys left
+    and right stay with the controls.
     """
     return ipywidgets.ToggleButtons(
         options=list(options),

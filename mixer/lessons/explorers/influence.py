@@ -18,10 +18,13 @@ _FROM, _TO = "where this token's content comes from", "where this patch's conten
 _SO_FAR, _ALONE = "all blocks up to each", "each block on its own"
 
 
-def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 1, seed: int = 0) -> Explorer:
-    """Click a patch of a photo, and see block by block where its token's content comes from, or goes to.
+def influence_explorer(
+    model: MlpMixer, images: Tensor, *, probes: int = 1, seed: int = 0
+) -> Explorer:
+    """Click a patch of a photo, and see where its token's content comes from, or goes to.
 
-    The maps are ``analysis.influence_by_depth`` and ``influence_by_block``, worked out once for each photo.
+    The maps are ``analysis.influence_by_depth`` and ``influence_by_block``, worked out once for
+    each photo.
 
     Args:
         model: any Mixer.
@@ -40,13 +43,17 @@ def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 1, seed
 
     def of_patch(patch: int, photo: int, direction: str, scope: str) -> Tensor:
         influence = maps[scope][photo - 1]  # (num_blocks, S, S)
-        return influence[:, patch] if direction == _FROM else influence[:, :, patch]  # (num_blocks, S)
+        return (
+            influence[:, patch] if direction == _FROM else influence[:, :, patch]
+        )  # (num_blocks, S)
 
     def draw(patch: int, photo: int, direction: str, scope: str) -> Figure:
         found = of_patch(patch, photo, direction, scope).unflatten(-1, (rows, columns))
         word = "block" if scope == _ALONE else "after block"
         titles = [f"{word} {block}" for block in range(1, config.num_blocks + 1)]
-        return plots.influence_card(pictures[photo - 1], found, patch, titles, photo_title=f"token {patch}")
+        return plots.influence_card(
+            pictures[photo - 1], found, patch, titles, photo_title=f"token {patch}"
+        )
 
     def say(patch: int, photo: int, direction: str, scope: str) -> str:
         energy = of_patch(patch, photo, direction, scope).square()
@@ -54,7 +61,8 @@ def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 1, seed
         word = "in" if scope == _ALONE else "after"
         which = "comes from its own patch" if direction == _FROM else "stays in its own token"
         return (
-            f"Token {patch}, row {patch // columns + 1}, column {patch % columns + 1}: {own[0]:.0%} of the influence "
+            f"Token {patch}, row {patch // columns + 1}, column {patch % columns + 1}: "
+            f"{own[0]:.0%} of the influence "
             f"(squared) {which} {word} block 1, {own[-1]:.0%} {word} block {config.num_blocks}."
         )
 
@@ -71,15 +79,19 @@ def influence_explorer(model: MlpMixer, images: Tensor, *, probes: int = 1, seed
         [pad, ipywidgets.VBox(list(controls.values()), layout={"flex": "1 1 20em"})],
         layout={"flex_flow": "row wrap", "align_items": "center", "grid_gap": "1em"},
     )
-    return Explorer(draw, say, controls, panel=panel, invite="a patch to click, photo, direction, blocks")
+    return Explorer(
+        draw, say, controls, panel=panel, invite="a patch to click, photo, direction, blocks"
+    )
 
 
 def _patch_pad(
     patch: ipywidgets.IntSlider, rows: int, columns: int
 ) -> tuple[ipywidgets.GridBox, Callable[[NDArray[np.uint8]], None]]:
-    """A button for each patch, which sets a slider; and a function that paints the buttons like a photo."""
+    """Buttons, one a patch, that set a slider; and a function that paints them like a photo."""
     side = f"{max(14, 168 // max(rows, columns))}px"
-    layout = ipywidgets.Layout(width=side, height=side, margin="0", padding="0", border="1px solid white")
+    layout = ipywidgets.Layout(
+        width=side, height=side, margin="0", padding="0", border="1px solid white"
+    )
     buttons = []
     for index in range(rows * columns):
         tooltip = f"patch {index}: row {index // columns + 1}, column {index % columns + 1}"
@@ -88,7 +100,8 @@ def _patch_pad(
         buttons.append(button)
 
     def mark(change: dict[str, Any]) -> None:
-        buttons[change["old"]].description = " "  # with an empty one the front end leaves the old text standing
+        # With an empty one the front end leaves the old text standing
+        buttons[change["old"]].description = " "
         buttons[change["new"]].description = "●"
 
     def paint(pixels: NDArray[np.uint8]) -> None:
@@ -100,4 +113,6 @@ def _patch_pad(
 
     mark({"old": patch.value, "new": patch.value})
     patch.observe(mark, "value")
-    return ipywidgets.GridBox(buttons, layout={"grid_template_columns": f"repeat({columns}, {side})"}), paint
+    return ipywidgets.GridBox(
+        buttons, layout={"grid_template_columns": f"repeat({columns}, {side})"}
+    ), paint

@@ -14,10 +14,10 @@ from mixer.model import MixerBlock, MlpMixer
 
 
 def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> Explorer:
-    """A table of tokens and channels to write into, and what each layer of a block makes of the change.
+    """A table of tokens and channels to write into, and what each layer makes of the change.
 
-    The block is a ``MixerBlock`` with random weights, in double precision. The pictures show its layers' outputs
-    for the table as it is now minus those for the table as it was at first.
+    The block is a ``MixerBlock`` with random weights, in double precision. The pictures show its
+    layers' outputs for the table as it is now minus those for the table as it was at first.
 
     Args:
         num_tokens: S, rows.
@@ -43,14 +43,18 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
         before = {name: layer(start[None])[0] for name, layer in layers.items()}
 
     def differences(values: dict[str, float]) -> dict[str, Tensor]:
-        table = torch.tensor(list(values.values()), dtype=torch.float64).reshape(1, num_tokens, num_channels)
+        table = torch.tensor(list(values.values()), dtype=torch.float64).reshape(
+            1, num_tokens, num_channels
+        )
         with torch.no_grad():
             return {name: layer(table)[0] - before[name] for name, layer in layers.items()}
 
     def draw(**values: float) -> Figure:
         changes = differences(values)
-        cells = [(int(token), int(channel)) for token, channel in torch.nonzero(changes["your change"])]
-        return plots.touched(changes, cells, columns=3)
+        cells = [
+            (int(token), int(channel)) for token, channel in torch.nonzero(changes["your change"])
+        ]
+        return plots.change_tables(changes, cells, columns=3)
 
     def say(**values: float) -> str:
         changes = differences(values)
@@ -59,7 +63,9 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
         return f"Entries that changed, of {num_tokens * num_channels}: {entries}."
 
     controls: dict[str, ipywidgets.Widget] = {}
-    head = [ipywidgets.Label("")] + [ipywidgets.Label(f"channel {channel}") for channel in range(num_channels)]
+    head = [ipywidgets.Label("")] + [
+        ipywidgets.Label(f"channel {channel}") for channel in range(num_channels)
+    ]
     grid: list[ipywidgets.Widget] = list(head)
     for token in range(num_tokens):
         grid.append(ipywidgets.Label(f"token {token}"))
@@ -71,13 +77,20 @@ def mixing_table(num_tokens: int = 4, num_channels: int = 5, seed: int = 0) -> E
             controls[f"token_{token}_channel_{channel}"] = entry
             grid.append(entry)
     reset = ipywidgets.Button(description="Start again", layout={"width": "8em"})
-    table = ipywidgets.GridBox(grid, layout={"grid_template_columns": f"4.5em repeat({num_channels}, 6em)"})
+    table = ipywidgets.GridBox(
+        grid, layout={"grid_template_columns": f"4.5em repeat({num_channels}, 6em)"}
+    )
     explorer = Explorer(
-        draw, say, controls, panel=ipywidgets.VBox([table, reset]), invite="every entry of a small table"
+        draw,
+        say,
+        controls,
+        panel=ipywidgets.VBox([table, reset]),
+        invite="every entry of a small table",
     )
     first = explorer.values
     reset.on_click(lambda _button: explorer.set(**first))
     token, channel = min(1, num_tokens - 1), min(2, num_channels - 1)
     changed = f"token_{token}_channel_{channel}"
-    explorer.controls[changed].value = first[changed] + 2  # a state in which there is something to see
+    # A state in which there is something to see
+    explorer.controls[changed].value = first[changed] + 2
     return explorer

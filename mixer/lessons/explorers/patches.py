@@ -30,7 +30,8 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
     for size in sizes:
         config = get_config(name, patch_size=size, image_size=side)
         flops = flops_by_part(config)
-        costs[size] = (sum(flops.values()) - flops["head"]) / 2e9  # one multiplication, one addition: two FLOPs
+        # One multiplication, one addition: two FLOPs
+        costs[size] = (sum(flops.values()) - flops["head"]) / 2e9
 
     def draw(patch: int) -> Figure:
         return plots.patch_sizes(pixels, patch, costs, "billion multiplications for one image")
@@ -38,8 +39,10 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
     def say(patch: int) -> str:
         grid = side // patch
         return (
-            f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = {grid * grid:,} tokens, each made "
-            f"from {3 * patch * patch:,} numbers. With {name}'s widths, one image costs {costs[patch]:.3g} billion "
+            f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = "
+            f"{grid * grid:,} tokens, each made "
+            f"from {3 * patch * patch:,} numbers. With {name}'s widths, one image costs "
+            f"{costs[patch]:.3g} billion "
             f"multiplications."
         )
 

@@ -11,16 +11,23 @@ from mixer.model import MlpMixer
 
 
 def unit_explorer(
-    model: MlpMixer, images: Tensor, *, fine_tuned: MlpMixer | None = None, start: MlpMixer | None = None
+    model: MlpMixer,
+    images: Tensor,
+    *,
+    fine_tuned: MlpMixer | None = None,
+    start: MlpMixer | None = None,
 ) -> Explorer:
-    """The token-mixing units of a block, one at a time: its weights, its most opposite partner, what excites it.
+    """The token-mixing units of a block, one at a time: weights, partner, what excites them.
 
     Args:
         model: any Mixer.
-        images: (N, 3, H, W) in [-1, 1], of the model's size; at least six. Those that excite a unit most are shown
-            beside it (``analysis.unit_excitation``), and any can be the photo under its weights.
-        fine_tuned: the same model after more training; adds its weights, and sorting by how much units changed.
-        start: the model before training; what is shown is then what training added (``analysis.learned_part``).
+        images: (N, 3, H, W) in [-1, 1], of the model's size; at least six. Those that excite a unit
+            most are shown beside it (``analysis.unit_excitation``), and any can be the photo under
+            its weights.
+        fine_tuned: the same model after more training; adds its weights, and sorting by how much
+            units changed.
+        start: the model before training; what is shown is then what training added
+            (``analysis.learned_part``).
 
     Raises:
         ValueError: too few images, or models of other shapes.
@@ -29,18 +36,26 @@ def unit_explorer(
         raise ValueError(f"images: expected at least 6, found {len(images)}")
     for name, other in (("fine_tuned", fine_tuned), ("start", start)):
         if other is not None and _unit_shape(other) != _unit_shape(model):
-            raise ValueError(f"{name}: expected units of shape {_unit_shape(model)}, found {_unit_shape(other)}")
+            raise ValueError(
+                f"{name}: expected units of shape {_unit_shape(model)}, found {_unit_shape(other)}"
+            )
     blocks = range(len(model.blocks))
 
     def grids_of(network: MlpMixer, block: int) -> Tensor:
         grids = analysis.token_mixing_units(network, block).cpu()
-        return grids if start is None else analysis.learned_part(grids, analysis.token_mixing_units(start, block))
+        return (
+            grids
+            if start is None
+            else analysis.learned_part(grids, analysis.token_mixing_units(start, block))
+        )
 
     units = [grids_of(model, block) for block in blocks]
     later = [grids_of(fine_tuned, block) for block in blocks] if fine_tuned else None
     pairs = [analysis.pair_units(grids) for grids in units]
     facts = [analysis.describe_units(grids) for grids in units]
-    best = analysis.unit_excitation(model, images).topk(6, dim=1).indices.cpu()  # (num_blocks, 6, D_S)
+    best = (
+        analysis.unit_excitation(model, images).topk(6, dim=1).indices.cpu()
+    )  # (num_blocks, 6, D_S)
     photos = images[:12].cpu()
     orders = {
         "frequency": [analysis.sort_pairs(*both) for both in zip(units, pairs, strict=True)],
@@ -50,7 +65,9 @@ def unit_explorer(
     changed = None
     if later is not None:
         changed = [analysis.similarity_of_units(*both) for both in zip(units, later, strict=True)]
-        orders["fine-tuning (most changed first)"] = [similarity.argsort() for similarity in changed]
+        orders["fine-tuning (most changed first)"] = [
+            similarity.argsort() for similarity in changed
+        ]
 
     def chosen(block: int, sort: str, place: int) -> int:
         return int(orders[sort][block - 1][place - 1])
@@ -82,7 +99,8 @@ def unit_explorer(
         unit, fact = chosen(block, sort, place), facts[block - 1]
         cells = max(model.config.grid)
         text = (
-            f"Block {block}, unit {unit}: strongest wave of {fact.frequency[unit] * cells:.1f} cycles across the image "
+            f"Block {block}, unit {unit}: strongest wave of {fact.frequency[unit] * cells:.1f} "
+            "cycles across the image "
             f"at {fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
         )
         if found := twin(block, unit):

@@ -1,7 +1,8 @@
 """The pictures of the explorers, drawn quickly.
 
-An explorer's figure is one axes measured in inches from the upper left corner, on which everything is placed by
-hand: every further axes would cost about 10 ms, and the automatic layout more than everything else together.
+An explorer's figure is one axes measured in inches from the upper left corner, on which everything
+is placed by hand: every further axes would cost about 10 ms, and the automatic layout more than
+everything else together.
 """
 
 import textwrap
@@ -15,8 +16,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer.drawing import COLORS, DIVERGING, SEQUENTIAL, to_numpy
-from mixer.lessons.plots.grids import each_to_one, tile, to_rgb
+from mixer.drawing import COLORS, SEQUENTIAL, Style, figure_of, to_numpy
+from mixer.lessons.plots.grids import each_to_one, show_signed, tile, to_rgb
 
 
 def _sheet(width: float, height: float) -> Axes:
@@ -30,21 +31,29 @@ def _sheet(width: float, height: float) -> Axes:
 
 
 def _place(
-    ax: Axes, picture: NDArray[Any], left: float, top: float, width: float, title: str = "", **options: Any
+    ax: Axes,
+    picture: NDArray[Any],
+    left: float,
+    top: float,
+    width: float,
+    title: str = "",
+    **options: Any,
 ) -> float:
-    """Put a picture with its upper left corner there, a title over its middle; returns the inches of a cell of it."""
+    """Put a picture with its upper left corner there; returns the inches of a cell."""
     cell = width / picture.shape[1]
     extent = (left, left + width, top + picture.shape[0] * cell, top)
-    if picture.ndim == 2:  # signed weights, -1 to 1, unless said otherwise
-        options = {"cmap": DIVERGING, "vmin": -1, "vmax": 1} | options
-    ax.imshow(np.ma.masked_invalid(picture), extent=extent, aspect="auto", interpolation="nearest", **options)
+    # Without three colours: signed weights, -1 to 1, unless the options say otherwise.
+    show_signed(ax, picture, extent=extent, aspect="auto", **options)
     if title:
         ax.text(left + width / 2, top - 0.07, title, ha="center", va="bottom", fontsize=9)
     return cell
 
 
-def _outline_cell(ax: Axes, left: float, top: float, width: float, height: float, color: str, linewidth: float) -> None:
-    ax.add_artist(Rectangle((left, top), width, height, fill=False, edgecolor=color, linewidth=linewidth, zorder=3))
+def _outline_cell(
+    ax: Axes, left: float, top: float, width: float, height: float, color: str, linewidth: float
+) -> None:
+    style: Style = {"edgecolor": color, "linewidth": linewidth, "zorder": 3}
+    ax.add_artist(Rectangle((left, top), width, height, fill=False, **style))
 
 
 def unit_card(
@@ -57,12 +66,13 @@ def unit_card(
     overview_title: str,
     images_title: str,
 ) -> Figure:
-    """One unit of a block: where it stands among the others, its weights, its weights over a photo, what excites it.
+    """One unit: its place among the others, its weights, alone and over a photo, what excites it.
 
     Args:
         overview: (N, h, w), all units in the order chosen.
         position: the unit's place in that order.
-        grids: title -> weights (h, w); the first is the unit's own, others stand beside it (its twin, …); up to 3.
+        grids: title -> weights (h, w); the first is the unit's own, others stand beside it (its
+            twin, …); up to 3.
         photo: what ``to_rgb`` takes; the unit's grid is laid over it.
         images: those that excite the unit most.
         overview_title, images_title: texts.
@@ -74,8 +84,9 @@ def unit_card(
     across = min(4.0, 4.0 * canvas.shape[1] / canvas.shape[0])
     ax = _sheet(9.0, 4.5)
     cell = _place(ax, canvas, 0.1, 0.4, across, overview_title)
-    left, top = position % columns * (width + 1) - 0.5, position // columns * (height + 1) - 0.5
-    _outline_cell(ax, 0.1 + left * cell, 0.4 + top * cell, (width + 1) * cell, (height + 1) * cell, "black", 2.5)
+    high, wide = (height + 1) * cell, (width + 1) * cell
+    left, top = position % columns * wide - cell / 2, position // columns * high - cell / 2
+    _outline_cell(ax, 0.1 + left, 0.4 + top, wide, high, "black", 2.5)
 
     side, start = 1.45, 4.3
     own = each_to_one(np.stack([to_numpy(grid) for grid in grids.values()]))
@@ -85,14 +96,9 @@ def unit_card(
         _outline_cell(ax, place, 0.4, side, side * height / width, "#999999", 0.8)
     _place(ax, tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a photo")
     pictures = np.stack([to_rgb(image) for image in images[:6]])
-    _place(ax, tile(pictures, 3, gap=max(1, pictures.shape[2] // 12)), start + side + 0.3, 2.4, 2.3, images_title)
-    return _figure_of(ax)
-
-
-def _figure_of(ax: Axes) -> Figure:
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    return figure
+    pictures = tile(pictures, 3, gap=max(1, pictures.shape[2] // 12))
+    _place(ax, pictures, start + side + 0.3, 2.4, 2.3, images_title)
+    return figure_of(ax)
 
 
 def _columns_of(count: int) -> int:
@@ -101,7 +107,7 @@ def _columns_of(count: int) -> int:
 
 
 def tinted(pixels: NDArray[np.uint8], grid: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A grey photo with a grid from -1 to 1 laid over it: blue below zero, red above, stronger colour for larger."""
+    """A grey photo with a grid from -1 to 1 laid over it: blue below zero, red above."""
     grey = pixels.mean(-1, keepdims=True)
     rows = np.arange(pixels.shape[0]) * grid.shape[0] // pixels.shape[0]
     columns = np.arange(pixels.shape[1]) * grid.shape[1] // pixels.shape[1]
@@ -112,13 +118,19 @@ def tinted(pixels: NDArray[np.uint8], grid: NDArray[np.float64]) -> NDArray[np.u
 
 
 def influence_card(
-    photo: ArrayLike | Tensor, maps: ArrayLike | Tensor, patch: int, titles: Sequence[str], *, photo_title: str
+    photo: ArrayLike | Tensor,
+    maps: ArrayLike | Tensor,
+    patch: int,
+    titles: Sequence[str],
+    *,
+    photo_title: str,
 ) -> Figure:
     """A photo with one patch outlined, and for each depth a map of where that patch's influence is.
 
     Args:
         photo: what ``to_rgb`` takes.
-        maps: (N, h, w), none of them negative; each is scaled by its largest value outside the patch itself.
+        maps: (N, h, w), none of them negative; each is scaled by its largest value outside the
+            patch itself.
         patch: the patch outlined, counted row by row.
         titles: one over each map.
         photo_title: over the photo.
@@ -141,7 +153,7 @@ def influence_card(
         top = 0.4 + index // per_line * (rows + gap) * cell
         ax.text(left + columns * cell / 2, top - 0.05, title, ha="center", va="bottom", fontsize=9)
         _outline_cell(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
-    return _figure_of(ax)
+    return figure_of(ax)
 
 
 def shuffle_card(
@@ -153,7 +165,7 @@ def shuffle_card(
     *,
     truth: str,
 ) -> Figure:
-    """An image before and after a shuffle, what a model says to both, and its accuracy under every shuffle.
+    """An image before and after a shuffle, what a model says, and its accuracy under each shuffle.
 
     Args:
         original, shuffled: what ``to_rgb`` takes.
@@ -166,18 +178,14 @@ def shuffle_card(
     _place(ax, to_rgb(original), 0.1, 0.3, 1.6, f"before: {truth}")
     _place(ax, to_rgb(shuffled), 0.1, 2.2, 1.6, "after")
 
-    def bar(left: float, top: float, height: float, share: float, color: str) -> None:
-        ax.add_artist(Rectangle((left, top), 1.6 * share, height, facecolor=color, linewidth=0))
-        ax.text(left + 1.6 * share + 0.05, top + height / 2, f"{share:.0%}", va="center", fontsize=8.5)
-
     ax.text(4.0, 0.23, "what the model says", ha="center", va="bottom", fontsize=9)
     pitch = 3.0 / max(1, len(probabilities))
     for index, (name, (before, after)) in enumerate(probabilities.items()):
         top = 0.4 + index * pitch
         label = f"{name} ✓" if name == truth else name
         ax.text(3.2, top + 0.26, label, ha="right", va="center", fontsize=9)
-        bar(3.3, top, 0.24, before, COLORS["grey"])
-        bar(3.3, top + 0.27, 0.24, after, COLORS["blue"])
+        _bar(ax, 3.3, top, 0.24, before, COLORS["grey"])
+        _bar(ax, 3.3, top + 0.27, 0.24, after, COLORS["blue"])
     for left, color, label in ((3.3, COLORS["grey"], "before"), (4.2, COLORS["blue"], "after")):
         ax.add_artist(Rectangle((left, 3.55), 0.22, 0.14, facecolor=color, linewidth=0))
         ax.text(left + 0.3, 3.62, label, va="center", fontsize=9)
@@ -187,8 +195,16 @@ def shuffle_card(
     for index, (name, share) in enumerate(accuracy.items()):
         top = 0.4 + index * pitch
         weight = "bold" if name == chosen else "normal"
-        ax.text(6.9, top + 0.2, textwrap.fill(name, 16), ha="right", va="center", fontsize=9, fontweight=weight)
-        bar(7.0, top, 0.4, share, COLORS["blue"] if name == chosen else "#BBBBBB")
+        text = textwrap.fill(name, 16)
+        ax.text(6.9, top + 0.2, text, ha="right", va="center", fontsize=9, fontweight=weight)
+        _bar(ax, 7.0, top, 0.4, share, COLORS["blue"] if name == chosen else "#BBBBBB")
     for left in (3.3, 7.0):
         ax.plot([left, left], [0.35, 3.4], color="black", linewidth=0.8)
-    return _figure_of(ax)
+    return figure_of(ax)
+
+
+def _bar(ax: Axes, left: float, top: float, height: float, share: float, color: str) -> None:
+    """A share from 0 to 1 as a bar to the right, with the percents behind it."""
+    ax.add_artist(Rectangle((left, top), 1.6 * share, height, facecolor=color, linewidth=0))
+    end, middle = left + 1.6 * share + 0.05, top + height / 2
+    ax.text(end, middle, f"{share:.0%}", va="center", fontsize=8.5)

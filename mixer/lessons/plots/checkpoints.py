@@ -1,12 +1,8 @@
-"""Notebook 4: the arrays of a checkpoint, how closely two models agree, and what one sees in a photo."""
+"""Notebook 4: the arrays of a checkpoint, how closely models agree, what one sees in a photo."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-import matplotlib.patches
-import matplotlib.path
-import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +14,7 @@ from mixer.lessons.plots.grids import signed_limits, to_rgb
 
 
 def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
-    """How many numbers each array of a checkpoint holds, coloured by the part of the model that it belongs to.
+    """How many numbers each array of a checkpoint holds, coloured by its part of the model.
 
     Args:
         shapes: official array name -> shape, in the order in which to show them.
@@ -31,7 +27,8 @@ def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
         part = next((known for known in PART_COLORS if known in name), part)
         label = None if part in seen else part.replace("_", " ")
         ax.barh(row, size, color=PART_COLORS.get(part, COLORS["grey"]), label=label)
-        ax.annotate(" × ".join(map(str, shape)), (size, row), (5, 0), textcoords="offset points", va="center")
+        text = " × ".join(map(str, shape))
+        ax.annotate(text, (size, row), (5, 0), textcoords="offset points", va="center")
         seen.add(part)
     ax.set_yticks(range(len(shapes)), list(shapes), fontsize=9, family="DejaVu Sans Mono")
     ax.set_ylim(len(shapes) - 0.4, -0.6)
@@ -43,13 +40,15 @@ def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
 
 
 def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) -> Figure:
-    """Relative error of every stage of the model against a reference, one line for each variant of the model."""
+    """Relative error of every stage of a model against a reference, a line for each variant."""
     fig = new_figure(WIDTH, 3.6)
     ax = fig.subplots()
     for number, (name, values) in enumerate(errors.items()):
-        shown = [value if value > 0 else np.nan for value in values]  # exact stages have no place on a log scale
-        style = ("-", "-.", "-", ":")[number % 4]  # dotted: a line below it is still seen
-        ax.plot(range(len(stages)), shown, style, marker="osD^"[number % 4], markersize=5, label=name)
+        # Exact stages have no place on a log scale.
+        shown = [value if value > 0 else np.nan for value in values]
+        # Lines lie on each other here: the last one is dotted, so that those below it are seen.
+        style, marker = ("-", "-.", "-", ":")[number % 4], "osD^"[number % 4]
+        ax.plot(range(len(stages)), shown, style, marker=marker, markersize=5, label=name)
     ax.set_yscale("log")
     ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
     ax.set_ylabel("relative error")
@@ -58,8 +57,10 @@ def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) 
     return fig
 
 
-def top_classes(images: Sequence[Any], names: Sequence[Sequence[str]], shares: Sequence[Sequence[float]]) -> Figure:
-    """Photographs, and under each the classes that a model finds most likely, with their probabilities.
+def top_classes(
+    images: Sequence[Any], names: Sequence[Sequence[str]], shares: Sequence[Sequence[float]]
+) -> Figure:
+    """Photographs, and under each the most likely classes with their probabilities.
 
     Args:
         images: what ``to_rgb`` takes, each.
@@ -68,7 +69,8 @@ def top_classes(images: Sequence[Any], names: Sequence[Sequence[str]], shares: S
     """
     fig = new_figure(WIDTH, 3.9)
     pictures, bars = fig.subplots(2, len(images), height_ratios=[1.3, 1], squeeze=False)
-    for ax, below, image, classes, values in zip(pictures, bars, images, names, shares, strict=True):
+    columns = zip(pictures, bars, images, names, shares, strict=True)
+    for ax, below, image, classes, values in columns:
         bare(ax).imshow(to_rgb(image))
         below.barh(range(len(values)), values, 0.36, color=COLORS["sky"])
         for row, name in enumerate(classes):

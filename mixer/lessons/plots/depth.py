@@ -1,12 +1,7 @@
 """Notebook 6: where influence goes and what each block adds."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib
-import matplotlib.patches
-import matplotlib.path
-import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +9,16 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mixer.drawing import COLORS, SEQUENTIAL, WIDTH, bare, new_figure, percent_ticks, to_numpy
+from mixer.drawing import (
+    COLORS,
+    SEQUENTIAL,
+    WIDTH,
+    Style,
+    bare,
+    new_figure,
+    percent_ticks,
+    to_numpy,
+)
 
 
 def heat_row(
@@ -30,8 +34,9 @@ def heat_row(
     Args:
         maps: none of them negative.
         titles: one over each.
-        mark: row and column of a cell to outline in each; it does not count for the scale, because a token's
-            own patch would outshine all others. Cells brighter than the scale are shown in its brightest colour.
+        mark: row and column of a cell to outline in each; it does not count for the scale, because
+            a token's own patch would outshine all others. Cells brighter than the scale are shown
+            in its brightest colour.
         columns: maps in a row.
         label: of the scale.
     """
@@ -42,16 +47,17 @@ def heat_row(
     if mark is not None:
         others[mark] = False
     largest = float(values[:, others].max()) or 1.0
-    fig = new_figure(WIDTH + 0.6, rows * (WIDTH / columns * values.shape[1] / values.shape[2] + 0.35))
+    height = WIDTH / columns * values.shape[1] / values.shape[2] + 0.35
+    fig = new_figure(WIDTH + 0.6, rows * height)
     axes = fig.subplots(rows, columns, squeeze=False)
     for index, ax in enumerate(axes.ravel()):
         if index >= len(values):
             ax.set_visible(False)
             continue
-        picture = bare(ax, titles[index]).imshow(values[index], cmap=SEQUENTIAL, vmin=0, vmax=largest)
-        ax.title.set_fontsize(9)
+        bare(ax).set_title(titles[index], fontsize=9)
+        picture = ax.imshow(values[index], cmap=SEQUENTIAL, vmin=0, vmax=largest)
         if mark is not None:
-            outline: dict[str, Any] = {"fill": False, "edgecolor": COLORS["red"], "linewidth": 2}
+            outline: Style = {"fill": False, "edgecolor": COLORS["red"], "linewidth": 2}
             ax.add_patch(Rectangle((mark[1] - 0.5, mark[0] - 0.5), 1, 1, **outline))
     fig.colorbar(picture, ax=axes, label=label, shrink=0.9, aspect=12 * rows, pad=0.01)
     return fig
@@ -63,7 +69,7 @@ def update_sizes(
     stream: ArrayLike | Tensor,
     between: ArrayLike | Tensor,
 ) -> Figure:
-    """How large the updates of each block are: beside the stream that they are added to, and as a share of it.
+    """How large the updates of each block are, beside the stream and as a share of it.
 
     Args:
         token_mixing: (num_blocks,) root mean square of what token mixing adds.
@@ -76,10 +82,15 @@ def update_sizes(
     fig = new_figure(WIDTH, 3.0)
     left, right = fig.subplots(1, 2)
     left.plot(places, table, "s-", color="black", markersize=4, label="stream before the block")
+    first: Style = {"color": COLORS["blue"], "markersize": 5, "label": "token mixing adds"}
+    second: Style = {
+        "color": COLORS["red"],
+        "markersize": 5,
+        "label": "channel mixing adds",
+    }
     for ax, tokens_over, channels_over in ((left, 1.0, 1.0), (right, table, middle)):
-        ax.plot(places, tokens / tokens_over, "o-", color=COLORS["blue"], markersize=5, label="token mixing adds")
-        style = {"color": COLORS["red"], "markersize": 5, "label": "channel mixing adds"}
-        ax.plot(places, channels / channels_over, "^--", **style)
+        ax.plot(places, tokens / tokens_over, "o-", **first)
+        ax.plot(places, channels / channels_over, "^--", **second)
         ax.set_xlabel("block")
         ax.set_xticks(places)
         ax.grid(axis="y")

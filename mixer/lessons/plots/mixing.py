@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer.drawing import COLORS, DIVERGING, WIDTH, bare, new_figure, to_numpy
+from mixer.drawing import COLORS, DIVERGING, LINE_STYLES, WIDTH, bare, new_figure, to_numpy
 from mixer.lessons.plots.grids import signed_limits
 
 
@@ -19,17 +19,18 @@ def _value_table(
     limits: tuple[float, float],
     *,
     title: str,
-    digits: int = 1,
+    digits: int,
 ) -> None:
     """Draw one table: a coloured square with a number for each entry."""
     rows, columns = values.shape
-    ax.imshow(values, cmap=DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest", aspect="equal")
+    low, high = limits
+    ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high, interpolation="nearest")
     ax.hlines(np.arange(0.5, rows - 1), -0.5, columns - 0.5, color="white", linewidth=1.5)
     ax.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="white", linewidth=1.5)
-    largest = max(abs(limits[0]), abs(limits[1]))
     for (row, column), value in np.ndenumerate(values):
-        text = f"{value:z.{digits}f}".replace("-", "−")  # z: no minus before a zero
-        color = "white" if abs(value) > 0.6 * largest else "black"
+        # z: no minus before a zero.
+        text = f"{value:z.{digits}f}".replace("-", "−")
+        color = "white" if abs(value) > 0.6 * high else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
     bare(ax, title)
     ax.set_xticks(range(columns), [str(column) for column in range(columns)])
@@ -39,13 +40,12 @@ def _value_table(
     ax.set_ylabel("token")
 
 
-def tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, each: bool = False) -> Figure:
-    """Tables of tokens and channels side by side: blue below zero, white at zero, red above.
+def token_tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1) -> Figure:
+    """Tables of tokens and channels side by side, on one scale: blue below zero, red above.
 
     Args:
         named: title -> table (S, C).
         digits: behind the decimal point.
-        each: give each table a colour scale of its own.
 
     Raises:
         ValueError: something that is not a table of two axes.
@@ -58,12 +58,12 @@ def tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, each: bo
     widths = [values.shape[1] for values in arrays.values()]
     tallest = max(values.shape[0] for values in arrays.values())
     unit = min(0.5, (WIDTH - 0.7 * len(widths)) / sum(widths))
-    fig = new_figure(unit * sum(widths) + 0.8 * len(widths), unit * tallest + 0.9)
-    if len(arrays) > 1:  # room between a table and the next one's label
-        fig.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]  # new_figure's is the constrained one
+    # Room between a table and the next one's label.
+    gap = 0.12 if len(arrays) > 1 else None
+    fig = new_figure(unit * sum(widths) + 0.8 * len(widths), unit * tallest + 0.9, gap)
     axes = fig.subplots(1, len(arrays), squeeze=False, width_ratios=widths)[0]
     for ax, (title, values) in zip(axes, arrays.items(), strict=True):
-        _value_table(ax, values, signed_limits(values) if each else common, title=title, digits=digits)
+        _value_table(ax, values, common, title=title, digits=digits)
     return fig
 
 
@@ -93,19 +93,19 @@ def gelus(x: ArrayLike | Tensor, exact: ArrayLike | Tensor, tanh: ArrayLike | Te
 
 
 def depths(sizes: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike]) -> Figure:
-    """How large the table and the gradient are in networks of more and more blocks, on logarithmic axes.
+    """How large table and gradient are in networks of more and more blocks, on logarithmic axes.
 
     Args:
         sizes: name of a variant -> standard deviation of the table after 1, 2, 3, … blocks.
         gradients: name of a variant -> size of the gradient at the input with 1, 2, 3, … blocks.
     """
     fig = new_figure(WIDTH + 1, 3.4)
-    for ax, series, title in zip(
-        fig.subplots(1, 2), (sizes, gradients), ("size of the table", "size of the gradient at the input"), strict=True
-    ):
+    panels = {"size of the table": sizes, "size of the gradient at the input": gradients}
+    for ax, (title, series) in zip(fig.subplots(1, 2), panels.items(), strict=True):
         for number, (name, values) in enumerate(series.items()):
             y = to_numpy(values)
-            ax.plot(range(1, len(y) + 1), y, linestyle=("-", "--", "-.", ":")[number % 4], label=name)
+            style = LINE_STYLES[number % len(LINE_STYLES)]
+            ax.plot(range(1, len(y) + 1), y, linestyle=style, label=name)
         ax.set_yscale("log")
         ax.minorticks_off()
         ax.set_xlabel("blocks")

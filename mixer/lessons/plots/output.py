@@ -22,7 +22,8 @@ def to_png(fig: Figure, *, tight: bool = False, quick: bool = False) -> bytes:
         buffer,
         format="png",
         facecolor="white",
-        metadata={"Software": None},  # the version of matplotlib has no place in a notebook's diff
+        # The version of matplotlib has no place in a notebook's diff
+        metadata={"Software": None},
         pil_kwargs={"compress_level": 1} if quick else {"optimize": True},
         **options,
     )
@@ -30,11 +31,12 @@ def to_png(fig: Figure, *, tight: bool = False, quick: bool = False) -> bytes:
 
 
 def _with_palette(png: bytes) -> bytes:
-    """The picture with 256 colours, about half the bytes, if the eye cannot tell; photos stay as they are."""
+    """The picture with 256 colours, about half the bytes, if the eye cannot tell (photos stay)."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     reduced = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    difference = np.asarray(picture, dtype=np.float32) - np.asarray(reduced.convert("RGB"), dtype=np.float32)
-    if np.sqrt(np.mean(difference**2)) > 1.0:  # of 255
+    values, fewer = (np.asarray(image.convert("RGB"), np.float32) for image in (picture, reduced))
+    # Root mean square, of 255.
+    if np.sqrt(np.mean((values - fewer) ** 2)) > 1.0:
         return png
     buffer = io.BytesIO()
     reduced.save(buffer, "PNG", optimize=True)
@@ -44,8 +46,8 @@ def _with_palette(png: bytes) -> bytes:
 def show(fig: Figure, alt: str) -> None:
     """Display a figure in a notebook, once, with a text for those who cannot see it.
 
-    The text goes where ``nbconvert`` looks for it (the output's metadata, as the ``alt`` of the image) and
-    where everything else does (the output's plain text).
+    The text goes where ``nbconvert`` looks for it (the output's metadata, as the ``alt`` of the
+    image) and where everything else does (the output's plain text).
 
     Args:
         fig: the figure.
@@ -69,6 +71,8 @@ def png_bundle(png: bytes, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:
     from base64 import b64encode
 
     if not alt.strip():
-        raise ValueError(f"alt: expected a sentence that says what the picture shows, found {alt!r}")
+        raise ValueError(
+            f"alt: expected a sentence that says what the picture shows, found {alt!r}"
+        )
     data = {"image/png": b64encode(png).decode("ascii"), "text/plain": f"<Figure: {alt}>"}
     return data, {"image/png": {"alt": alt}}

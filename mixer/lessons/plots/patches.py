@@ -2,27 +2,36 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
-import matplotlib.patches
-import matplotlib.path
-import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mixer.drawing import COLORS, CYCLE, DIVERGING, PART_COLORS, WIDTH, bare, new_figure, to_numpy
-from mixer.lessons.plots.grids import cut_into_patches, signed_limits, tile, to_rgb
+from mixer.drawing import (
+    COLORS,
+    CYCLE,
+    DIVERGING,
+    LINE_STYLES,
+    MARKERS,
+    PART_COLORS,
+    WIDTH,
+    Style,
+    bare,
+    new_figure,
+    to_numpy,
+)
+from mixer.lessons.plots.grids import cut_into_patches, signed_limits, tile, to_colors, to_rgb
 
 
-def patch_grid(image: ArrayLike | Tensor, patch_size: int, *, numbers: bool = True) -> Figure:
+def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
     """A photo beside the patches it is cut into, numbered in the order of the tokens.
+
+    More than 100 patches stay without their numbers.
 
     Args:
         image: what ``to_rgb`` takes.
         patch_size: pixels; a divisor of both sides.
-        numbers: write the number of its token on each patch (left out for more than 100 patches).
     """
     pixels = to_rgb(image)
     patches = cut_into_patches(pixels, patch_size)
@@ -31,13 +40,22 @@ def patch_grid(image: ArrayLike | Tensor, patch_size: int, *, numbers: bool = Tr
     fig = new_figure(WIDTH, 4.1)
     left, right = fig.subplots(1, 2)
     bare(left, f"{pixels.shape[0]} × {pixels.shape[1]} pixels").imshow(pixels)
-    bare(right, f"{len(patches)} patches of {patch_size} × {patch_size} pixels").imshow(tile(patches, columns, gap))
-    if numbers and len(patches) <= 100:
+    bare(right, f"{len(patches)} patches of {patch_size} × {patch_size} pixels")
+    right.imshow(tile(patches, columns, gap))
+    if len(patches) <= 100:
         step = patch_size + gap
+        box: Style = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
+        style: Style = {
+            "color": "white",
+            "ha": "center",
+            "va": "center",
+            "fontsize": 8,
+            "bbox": box,
+        }
         for index in range(len(patches)):
-            x, y = index % columns * step + patch_size / 2, index // columns * step + patch_size / 2
-            box = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
-            right.text(x, y, str(index), color="white", ha="center", va="center", fontsize=8, bbox=box)
+            row, column = divmod(index, columns)
+            x, y = column * step + patch_size / 2, row * step + patch_size / 2
+            right.text(x, y, str(index), **style)
     return fig
 
 
@@ -65,18 +83,21 @@ def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: st
 
 
 def filter_responses(
-    image: ArrayLike | Tensor, filters: ArrayLike | Tensor, responses: ArrayLike | Tensor, names: Sequence[str]
+    image: ArrayLike | Tensor,
+    filters: ArrayLike | Tensor,
+    responses: ArrayLike | Tensor,
+    names: Sequence[str],
 ) -> Figure:
     """Filters of a patch embedding over what they answer to each patch of a photo.
 
     Args:
         image: the photo, what ``to_rgb`` takes.
-        filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero, with lines between its pixels.
+        filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero, with lines between
+            its pixels.
         responses: (N, rows, columns), one number for each patch.
         names: one for each filter.
     """
-    kernels = to_numpy(filters).transpose(0, 2, 3, 1)  # (N, P, P, 3)
-    answers = to_numpy(responses)
+    kernels, answers = to_colors(filters), to_numpy(responses)
     fig = new_figure(WIDTH + 1, 3.4)
     axes = fig.subplots(2, len(names) + 1)
     bare(axes[0, 0]).axis("off")
@@ -85,8 +106,9 @@ def filter_responses(
     axes[1, 0].set_xlabel("photo")
     for column, name in enumerate(names, start=1):
         kernel, answer = kernels[column - 1], answers[column - 1]
-        bare(axes[0, column], name, frame=True).imshow(kernel / (np.abs(kernel).max() or 1.0) * 0.5 + 0.5)
-        for lines in (axes[0, column].axvline, axes[0, column].axhline):  # so that a white filter is no empty panel
+        bare(axes[0, column], name, frame=True).imshow(kernel)
+        # So that a white filter is no empty panel.
+        for lines in (axes[0, column].axvline, axes[0, column].axhline):
             for pixel in range(1, len(kernel)):
                 lines(pixel - 0.5, color="#999999", linewidth=0.5)
         low, high = signed_limits(answer)
@@ -96,30 +118,33 @@ def filter_responses(
 
 
 def rgb_filters_compared(named: Mapping[str, ArrayLike | Tensor], *, columns: int = 8) -> Figure:
-    """Sets of colour filters (N, 3, P, P) side by side, each filter scaled on its own; mid-grey is zero."""
-    sets = [to_numpy(filters).astype(np.float64).transpose(0, 2, 3, 1) for filters in named.values()]  # (N, P, P, 3)
-    fig = new_figure(WIDTH, 0.3 + WIDTH / len(named) * -(-len(sets[0]) // columns) / columns)
-    fig.get_layout_engine().set(w_pad=0.15)  # type: ignore[union-attr,call-arg]  # new_figure's is the constrained one
-    for ax, title, values in zip(fig.subplots(1, len(named), squeeze=False)[0], named, sets, strict=True):
-        values = values / np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-30)
-        bare(ax, title).imshow(tile(values * 0.5 + 0.5, columns, fill=1.0), interpolation="nearest")
+    """Sets of colour filters (N, 3, P, P) side by side, each on its own scale; mid-grey is zero."""
+    rows = -(-len(to_numpy(next(iter(named.values())))) // columns)
+    fig = new_figure(WIDTH, 0.3 + WIDTH / len(named) * rows / columns, gap=0.15)
+    axes = fig.subplots(1, len(named), squeeze=False)[0]
+    for ax, (title, filters) in zip(axes, named.items(), strict=True):
+        canvas = tile(to_colors(filters), columns, fill=1.0)
+        bare(ax, title).imshow(canvas, interpolation="nearest")
     return fig
 
 
-def cost_curves(patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
+def cost_curves(
+    patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]], ylabel: str
+) -> Figure:
     """Cost of each part of a model against the patch size, both on logarithmic axes.
 
     Args:
         patch_sizes: pixels.
-        costs: name of a part -> its cost at each patch size; a name of ``PART_COLORS`` gets that colour.
+        costs: name of a part -> its cost at each patch size; a name of ``PART_COLORS`` gets that
+            colour.
         ylabel: the unit.
     """
     fig = new_figure(7.0, 3.8)
     ax = fig.subplots()
     for number, (name, values) in enumerate(costs.items()):
         color = PART_COLORS.get(name.replace(" ", "_"), CYCLE[number % len(CYCLE)])
-        style = ("-", "--", "-.", ":")[number % 4]
-        ax.plot(patch_sizes, values, style, marker="os^Dv"[number % 5], color=color, label=name)
+        style, marker = LINE_STYLES[number % len(LINE_STYLES)], MARKERS[number % len(MARKERS)]
+        ax.plot(patch_sizes, values, style, marker=marker, color=color, label=name)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(patch_sizes, [str(size) for size in patch_sizes])
@@ -132,7 +157,9 @@ def cost_curves(patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]]
     return fig
 
 
-def patch_sizes(image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, float], unit: str) -> Figure:
+def patch_sizes(
+    image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, float], unit: str
+) -> Figure:
     """A photo cut into patches, beside the cost of each patch size with the present one picked out.
 
     Args:
@@ -144,8 +171,10 @@ def patch_sizes(image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, 
     pixels = to_rgb(image)
     patches = cut_into_patches(pixels, patch_size)
     gap = max(1, round(patch_size * 0.12))
-    fig = Figure(figsize=(WIDTH, 3.9), facecolor="white")  # placed by hand: quick enough to follow a slider
-    left = bare(fig.add_axes((0.0, 0.0, 0.47, 0.9)), f"{len(patches):,} patches of {patch_size} × {patch_size}")
+    # Placed by hand: quick enough to follow a slider.
+    fig = Figure(figsize=(WIDTH, 3.9), facecolor="white")
+    left = bare(fig.add_axes((0.0, 0.0, 0.47, 0.9)))
+    left.set_title(f"{len(patches):,} patches of {patch_size} × {patch_size}")
     left.imshow(tile(patches, pixels.shape[1] // patch_size, gap))
     right = fig.add_axes((0.54, 0.13, 0.45, 0.71))
     names, heights = [str(size) for size in costs], list(costs.values())

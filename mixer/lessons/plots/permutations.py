@@ -8,12 +8,26 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mixer.drawing import COLORS, CYCLE, DIVERGING, WIDTH, bare, new_figure, percent_ticks, to_numpy
-from mixer.lessons.plots.grids import tile, to_rgb
+from mixer.drawing import (
+    COLORS,
+    CYCLE,
+    LINE_STYLES,
+    MARKERS,
+    WIDTH,
+    Style,
+    bare,
+    new_figure,
+    percent_ticks,
+    to_numpy,
+)
+from mixer.lessons.plots.grids import each_to_one, show_signed, tile, to_rgb
+
+# How a label stands at the left of a row.
+AT_THE_LEFT: Style = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 8}
 
 
 def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
-    """Images in rows, a label at the left of each row, such as the same images in several orders of their pixels.
+    """Rows of images with a label at the left, such as the same ones in several orders of pixels.
 
     Args:
         rows: label -> images, as ``to_rgb`` takes them; as many in each row.
@@ -24,20 +38,18 @@ def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         for ax, image in zip(line, images, strict=True):
             bare(ax).imshow(to_rgb(image), interpolation="nearest")
-        line[0].set_ylabel(label.replace(" and ", "\nand "), rotation=0, ha="right", va="center", labelpad=8)
+        line[0].set_ylabel(label.replace(" and ", "\nand "), **AT_THE_LEFT)
     return fig
 
 
 def weight_rows(rows: Mapping[str, ArrayLike | Tensor]) -> Figure:
-    """Rows of small signed grids (N, h, w), one row for each label; each grid is scaled on its own."""
+    """Rows of small signed grids (N, h, w), one for each label; each grid on its own scale."""
     fig = new_figure(WIDTH, 0.95 * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
-        values = to_numpy(grids).astype(np.float64)
-        values = values / np.maximum(np.abs(values).max(axis=(1, 2), keepdims=True), 1e-30)
-        canvas = np.ma.masked_invalid(tile(values, len(values)))
-        bare(ax).imshow(canvas, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
-        ax.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
+        values = each_to_one(to_numpy(grids))
+        show_signed(bare(ax), tile(values, len(values)))
+        ax.set_ylabel(label, **AT_THE_LEFT)
     return fig
 
 
@@ -45,8 +57,9 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
     """Test accuracy while training, a panel for each network, a line for each order of the pixels.
 
     Args:
-        runs: as in benchmarks/results/permutation.json: each with ``model``, ``shuffle``, ``steps`` and
-            ``test_accuracy``. Of several runs of a kind the mean is drawn, and each as a thin line.
+        runs: as in benchmarks/results/permutation.json: each with ``model``, ``shuffle``, ``steps``
+            and ``test_accuracy``. Of several runs of a kind the mean is drawn, and each as a thin
+            line.
         names: ``model`` of a run -> title of its panel.
     """
     fig = new_figure(WIDTH, 3.2)
@@ -61,9 +74,9 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
             same = [run["test_accuracy"] for run in chosen if list(run["steps"]) == list(steps)]
             for accuracy in same if len(same) > 1 else []:
                 ax.plot(steps, accuracy, color=CYCLE[number], linewidth=0.7, alpha=0.5)
-            style, marker = ("-", "--", "-.")[number % 3], "os^"[number % 3]
-            mean = np.mean(same, axis=0)
-            ax.plot(steps, mean, style, marker=marker, markersize=4, color=CYCLE[number], label=shuffle)
+            style, marker = LINE_STYLES[number % len(LINE_STYLES)], MARKERS[number % len(MARKERS)]
+            common: Style = {"color": CYCLE[number], "marker": marker, "markersize": 4}
+            ax.plot(steps, np.mean(same, axis=0), style, label=shuffle, **common)
         ax.set_title(title)
         ax.set_xlabel("step")
         ax.grid(axis="y")
@@ -74,23 +87,29 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
 
 
 def shift_curves(
-    shifts: Sequence[int], accuracy: Mapping[str, Sequence[float]], kept: Mapping[str, Sequence[float]], patch_size: int
+    shifts: Sequence[int],
+    accuracy: Mapping[str, Sequence[float]],
+    kept: Mapping[str, Sequence[float]],
+    patch_size: int,
 ) -> Figure:
     """What a shift of the test images does: to the accuracy, and to the single answers.
 
     Args:
         shifts: pixels, from 0 on.
         accuracy: name of a network -> its accuracy at each shift.
-        kept: name of a network -> share of the images at each shift whose prediction is still that without a shift.
+        kept: name of a network -> share of the images at each shift whose prediction is still that
+            without a shift.
         patch_size: pixels; half a patch is marked.
     """
     fig = new_figure(WIDTH, 3.6)
     panels = (("accuracy", accuracy), ("predictions that stay the same", kept))
     for ax, (title, series) in zip(fig.subplots(1, 2), panels, strict=True):
         for number, (name, values) in enumerate(series.items()):
-            ax.plot(shifts, values, ("-", "--", "-.")[number % 3], marker="os^"[number % 3], markersize=5, label=name)
-        ax.axvline(patch_size / 2, color=COLORS["grey"], linewidth=1, linestyle=":")
-        ax.text(patch_size / 2, 0.02, " half a patch", transform=ax.get_xaxis_transform(), color="#555555", fontsize=9)
+            style, marker = LINE_STYLES[number % len(LINE_STYLES)], MARKERS[number % len(MARKERS)]
+            ax.plot(shifts, values, style, marker=marker, markersize=5, label=name)
+        half, along = patch_size / 2, ax.get_xaxis_transform()
+        ax.axvline(half, color=COLORS["grey"], linewidth=1, linestyle=":")
+        ax.text(half, 0.02, " half a patch", transform=along, color="#555555", fontsize=9)
         ax.set_title(title)
         ax.set_xticks(list(shifts))
         ax.set_xlabel("moved right by … pixels")

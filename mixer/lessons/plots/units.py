@@ -7,14 +7,28 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mixer.drawing import COLORS, CYCLE, DIVERGING, SEQUENTIAL, WIDTH, bare, new_figure, percent_ticks, to_numpy
-from mixer.lessons.plots.grids import each_to_one, tile
+from mixer.drawing import (
+    COLORS,
+    CYCLE,
+    LINE_STYLES,
+    SEQUENTIAL,
+    WIDTH,
+    Style,
+    bare,
+    new_figure,
+    percent_ticks,
+    to_numpy,
+)
+from mixer.lessons.plots.grids import each_to_one, show_signed, tile
 
 
 def unit_gallery(
-    panels: Mapping[str, ArrayLike | Tensor], *, columns: int = 8, paired: bool = True, width: float = 9.0
+    panels: Mapping[str, ArrayLike | Tensor],
+    *,
+    columns: int = 8,
+    paired: bool = True,
 ) -> Figure:
-    """All units of several blocks, as in the paper's Figure 5: blue below zero, white at zero, red above.
+    """All units of several blocks, as in the paper's Figure 5: blue below zero, red above.
 
     Each unit is scaled by its own largest weight.
 
@@ -22,7 +36,6 @@ def unit_gallery(
         panels: title -> weights (N, h, w) in the order in which to show them, row by row.
         columns: units in a row, an even number if they come in pairs.
         paired: units 0 and 1, 2 and 3, … are pairs, and stand closer together.
-        width: inches.
     """
     canvases = []
     for grids in panels.values():
@@ -34,18 +47,19 @@ def unit_gallery(
             values = np.concatenate([values[::2], line, values[1::2]], axis=2)  # (M, h, 2 w + 1)
         canvases.append(tile(values, columns // 2 if paired else columns, gap=3 if paired else 1))
     tallest = max(canvas.shape[0] / canvas.shape[1] for canvas in canvases)
-    fig = new_figure(width, width / len(canvases) * tallest + 0.35)
-    fig.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr,call-arg]  # new_figure's is the constrained one
-    for ax, title, canvas in zip(fig.subplots(1, len(canvases), squeeze=False)[0], panels, canvases, strict=True):
-        bare(ax, title).imshow(np.ma.masked_invalid(canvas), cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
+    fig = new_figure(9.0, 9.0 / len(canvases) * tallest + 0.35, gap=0.12)
+    axes = fig.subplots(1, len(canvases), squeeze=False)[0]
+    for ax, title, canvas in zip(axes, panels, canvases, strict=True):
+        show_signed(bare(ax, title), canvas)
     return fig
 
 
 def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
-    """A few units, and below each the strengths of the waves that it is made of, with the strongest marked.
+    """A few units, and below each the waves that it is made of, with the strongest marked.
 
-    In the lower pictures the middle is no wave at all (the mean), right is waves that run from left to right, down
-    those that run from top to bottom, and further out is finer. A wave shows twice, on both sides of the middle.
+    In the lower pictures the middle is no wave at all (the mean), right is waves that run from left
+    to right, down those that run from top to bottom, and further out is finer. A wave shows twice,
+    on both sides of the middle.
 
     Args:
         grids: (N, h, w).
@@ -56,14 +70,19 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
     fig = new_figure(WIDTH, 2 * WIDTH / len(values) + 0.5)
     axes = fig.subplots(2, len(values), squeeze=False)
     for (top, bottom), grid, title in zip(axes.T, values, titles, strict=True):
-        bare(top, title, frame=True).imshow(grid, cmap=DIVERGING, vmin=-1, vmax=1)
+        show_signed(bare(top, title, frame=True), grid)
         top.title.set_fontsize(9)
         power = np.abs(np.fft.fftshift(np.fft.fft2(grid, s=(4 * height, 4 * width))))
         extent = (-0.5, 0.5, 0.5, -0.5)
         bare(bottom, frame=True).imshow(power, cmap=SEQUENTIAL, extent=extent)
         row, column = np.unravel_index(power.argmax(), power.shape)
         y, x = row / (4 * height) - 0.5, column / (4 * width) - 0.5
-        ring = {"markersize": 11, "markeredgewidth": 2, "markerfacecolor": "none", "clip_on": False}
+        ring: Style = {
+            "markersize": 11,
+            "markeredgewidth": 2,
+            "markerfacecolor": "none",
+            "clip_on": False,
+        }
         bottom.plot([x, -x], [y, -y], "o", markeredgecolor="white", **ring)
     axes[0, 0].set_ylabel("weights")
     axes[1, 0].set_ylabel("waves in them")
@@ -73,28 +92,35 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
 def by_block(
     panels: Mapping[str, Sequence[ArrayLike | Tensor]],
     controls: Mapping[str, Sequence[ArrayLike | Tensor]] | None = None,
-    *,
-    control_name: str = "shuffled: middle 90 %",
 ) -> Figure:
-    """A number for each unit, block by block: a dot for each unit, a line for the median of each block.
+    """A number for each unit, block by block: a dot a unit, a line for the median of each block.
 
     Args:
         panels: name of the number -> for each block, the units' values.
-        controls: name of the number -> for each block, the values in a control; drawn as the grey range from their
-            5th to their 95th percentile.
-        control_name: for the legend.
+        controls: name of the number -> for each block, the values of shuffled units; drawn as the
+            grey range from their 5th to their 95th percentile.
     """
     fig = new_figure(WIDTH, 3.0)
-    for ax, (name, blocks) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    axes = fig.subplots(1, len(panels), squeeze=False)[0]
+    dots: Style = {"color": COLORS["blue"], "markersize": 3, "alpha": 0.6, "zorder": 2}
+    line: Style = {
+        "color": COLORS["red"],
+        "markersize": 5,
+        "zorder": 3,
+        "label": "median unit",
+    }
+    band: Style = {"color": COLORS["grey"], "alpha": 0.3, "linewidth": 0}
+    for ax, (name, blocks) in zip(axes, panels.items(), strict=True):
         places = np.arange(1, len(blocks) + 1)
         for place, values in zip(places, map(to_numpy, blocks), strict=True):
-            aside = (np.arange(len(values)) * 0.618034 % 1 - 0.5) * 0.6  # evenly spread, and the same each time
-            ax.plot(place + aside, values, ".", color=COLORS["blue"], markersize=3, alpha=0.6, zorder=2)
+            # Evenly spread, and the same each time.
+            aside = (np.arange(len(values)) * 0.618034 % 1 - 0.5) * 0.6
+            ax.plot(place + aside, values, ".", **dots)
         medians = [np.median(to_numpy(values)) for values in blocks]
-        ax.plot(places, medians, "o-", color=COLORS["red"], markersize=5, zorder=3, label="median unit")
+        ax.plot(places, medians, "o-", **line)
         if controls and name in controls:
-            low, high = np.array([np.percentile(to_numpy(values), (5, 95)) for values in controls[name]]).T
-            ax.fill_between(places, low, high, color=COLORS["grey"], alpha=0.3, linewidth=0, label=control_name)
+            ranges = [np.percentile(to_numpy(values), (5, 95)) for values in controls[name]]
+            ax.fill_between(places, *np.array(ranges).T, label="shuffled: middle 90 %", **band)
         ax.set_title(name)
         ax.set_xlabel("block")
         ax.set_xticks(places)
@@ -103,7 +129,9 @@ def by_block(
     return fig
 
 
-def similarity_histogram(series: Mapping[str, ArrayLike | Tensor], limit: float | None = None) -> Figure:
+def similarity_histogram(
+    series: Mapping[str, ArrayLike | Tensor], limit: float | None = None
+) -> Figure:
     """How alike the two units of each pair are, for trained units and controls.
 
     Args:
@@ -117,12 +145,12 @@ def similarity_histogram(series: Mapping[str, ArrayLike | Tensor], limit: float 
         share = np.histogram(to_numpy(values), bins)[0] / max(1, to_numpy(values).size)
         if number == 0:
             ax.stairs(share, bins, fill=True, color=CYCLE[0], alpha=0.35)
-        ax.stairs(
-            share, bins, color=CYCLE[number], linewidth=2, linestyle=("-", "--", "-.", ":")[number % 4], label=name
-        )
+        style = LINE_STYLES[number % len(LINE_STYLES)]
+        ax.stairs(share, bins, color=CYCLE[number], linewidth=2, linestyle=style, label=name)
     if limit is not None:
         ax.axvline(limit, color="black", linewidth=1, linestyle=":")
-        ax.annotate("twins ", (limit, 0.93), xycoords=("data", "axes fraction"), ha="right", fontsize=9)
+        coordinates = ("data", "axes fraction")
+        ax.annotate("twins ", (limit, 0.93), xycoords=coordinates, ha="right", fontsize=9)
     ax.set_xlabel("similarity of the two units of a pair (−1: opposite)")
     ax.set_ylabel("share of the pairs")
     percent_ticks(ax.yaxis)
