@@ -3,6 +3,7 @@
 import os
 
 from mixer.data import ImageData, load_data
+from mixer.lessons import missing
 
 
 def quick(steps: int, quick_steps: int) -> int:
@@ -16,7 +17,10 @@ def cifar10_or_digits() -> ImageData:
         return load_data("cifar10")
     except FileNotFoundError as error:
         banner("CIFAR-10 is not here: this notebook goes on with scikit-learn's digits", str(error))
+    try:
         return load_data("digits")
+    except ModuleNotFoundError as error:
+        raise missing(error) from None
 
 
 def banner(title: str, text: str) -> None:

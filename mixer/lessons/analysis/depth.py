@@ -83,24 +83,20 @@ def linear_probe(
     train_labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
-    ridge: float = 1e-2,
 ) -> float:
     """The accuracy (0 to 1) of a linear classifier on features: how plainly classes can be read.
 
-    Ridge regression to one-hot labels in closed form, on standardised features; no step size,
-    nothing random.
+    Ridge regression to one-hot labels in closed form, on standardised features; the penalty is
+    1 % of their variance. No step size, nothing random.
 
     Args:
         train_features: (N, C).
         train_labels: (N,) int64.
         test_features: (M, C).
         test_labels: (M,).
-        ridge: strength of the penalty, as a share of the features' variance.
     """
-    mean, deviation = (
-        train_features.double().mean(0),
-        train_features.double().std(0).clamp(min=1e-12),
-    )
+    known = train_features.double()
+    mean, deviation = known.mean(0), known.std(0).clamp(min=1e-12)
 
     def standardised(features: Tensor) -> Tensor:
         return (features.double() - mean) / deviation  # (N, C)
@@ -108,7 +104,7 @@ def linear_probe(
     x = standardised(train_features)
     target = torch.nn.functional.one_hot(train_labels).double()  # (N, classes)
     average = target.mean(0)
-    penalty = ridge * len(x) * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
+    penalty = 1e-2 * len(x) * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
     weights = torch.linalg.solve(x.T @ x + penalty, x.T @ (target - average))  # (C, classes)
     predicted = (standardised(test_features) @ weights + average).argmax(1)
     return float((predicted == test_labels).double().mean())

@@ -3,10 +3,12 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mixer.config import MixerConfig
 from mixer.model import MixerBlock, MlpMixer
 
 
@@ -32,8 +34,8 @@ def influence_by_depth(
     The Jacobian is never there as a whole: columns of it are pushed forward (``torch.func.jvp``
     under ``vmap``), ``chunk_size`` at a time, through all depths in one sweep. Exactly, that takes
     one column for each number of each patch; with ``probes``, that many random columns for each
-    patch, whose mean square has the same expectation and a relative error of about 1 / sqrt(probes
-    * C).
+    patch, whose mean square has the same expectation and a relative error of about
+    1 / sqrt(probes * C).
 
     Args:
         model: any Mixer, of any dtype, on any device.
@@ -54,72 +56,83 @@ def influence_by_depth(
     """
     config = model.config
     stop = config.num_blocks if stop is None else stop
-    if not 0 <= start <= stop <= config.num_blocks:
+    chosen = list(range(config.num_tokens)) if patches is None else list(patches)
+    _check_range(config, start, stop, chosen, pixels, probes)
+    columns = _columns(model, len(chosen), pixels, probes, seed)  # (R, patches, C)
+    where = torch.tensor(chosen, device=columns.device).repeat(len(columns))  # (R * patches,)
+    # About four tables of four bytes a number are alive at a time.
+    size = chunk_size or max(1, 2**28 // (config.num_tokens * config.channels_mlp_dim * 4 * 4))
+
+    squares = torch.zeros(stop - start + 1, config.num_tokens, len(chosen), dtype=torch.float64)
+    with torch.no_grad():
+        for image in images:
+            x = model.block_outputs(image[None])[start]  # (1, S, C)
+            found = _moved_by_each(model.blocks[start:stop], x, columns.flatten(0, 1), where, size)
+            found = found.double().cpu().unflatten(0, (-1, len(chosen)))  # (R, patches, depths, S)
+            squares += (found.sum(0) if probes is None else found.mean(0)).permute(1, 2, 0)
+    return (squares / len(images)).sqrt()
+
+
+def _check_range(
+    config: MixerConfig,
+    start: int,
+    stop: int,
+    patches: Sequence[int],
+    pixels: bool,
+    probes: int | None,
+) -> None:
+    last = config.num_blocks
+    if not 0 <= start <= stop <= last:
         raise ValueError(
-            f"start, stop: expected 0 <= start <= stop <= {config.num_blocks}, found {start}, "
-            f"{stop}"
+            f"start, stop: expected 0 <= start <= stop <= {last}, found {start}, {stop}"
         )
     if pixels and start:
         raise ValueError(f"pixels: there are none before block {start}; expected start 0")
     if probes is not None and probes < 1:
         raise ValueError(f"probes: expected a positive number or None, found {probes}")
-    chosen = list(range(config.num_tokens)) if patches is None else list(patches)
-    if not chosen or not all(0 <= patch < config.num_tokens for patch in chosen):
+    if not patches or not all(0 <= patch < config.num_tokens for patch in patches):
         raise ValueError(
-            f"patches: expected numbers from 0 to {config.num_tokens - 1}, found {chosen}"
+            f"patches: expected numbers from 0 to {config.num_tokens - 1}, found {patches}"
         )
-    if chunk_size is None:
-        # About four live tables
-        chunk_size = max(1, 2**28 // (config.num_tokens * config.channels_mlp_dim * 4 * 4))
 
-    # Of each patch
-    numbers = config.in_channels * config.patch_size**2 if pixels else config.hidden_dim
-    device, dtype = model.stem.weight.device, model.stem.weight.dtype
-    columns = torch.eye(numbers, dtype=dtype)[:, None].expand(
-        -1, len(chosen), -1
-    )  # (numbers, patches, numbers)
-    if probes is not None:
-        generator = torch.Generator().manual_seed(seed)
-        columns = torch.randn(probes, len(chosen), numbers, generator=generator, dtype=dtype)
-    columns = columns.flatten(0, 1).to(device)  # (R * patches, numbers)
-    where = torch.tensor(chosen, device=device).repeat(
-        len(columns) // len(chosen)
-    )  # (R * patches,)
-    stem = model.stem.weight.detach().flatten(1)  # (C, 3 P P)
+
+def _columns(
+    model: MlpMixer, num_patches: int, pixels: bool, probes: int | None, seed: int
+) -> Tensor:
+    """What disturbs the token of each patch: one number at a time, or probes; (R, patches, C)."""
+    weight = model.stem.weight.detach().flatten(1)  # (C, 3 P P)
+    numbers = weight.shape[1 if pixels else 0]
+    if probes is None:
+        columns = torch.eye(numbers, dtype=weight.dtype)[:, None].expand(-1, num_patches, -1)
+    else:
+        generator, shape = torch.Generator().manual_seed(seed), (probes, num_patches, numbers)
+        columns = torch.randn(shape, generator=generator, dtype=weight.dtype)
+    columns = columns.to(weight.device)  # (R, patches, numbers)
+    return columns @ weight.T if pixels else columns
+
+
+def _moved_by_each(
+    blocks: nn.ModuleList, x: Tensor, columns: Tensor, where: Tensor, chunk_size: int
+) -> Tensor:
+    """Mean squares (R, depths, S) of what each column (R, C), added to token ``where``, moves."""
 
     def after_each_block(x: Tensor) -> tuple[Tensor, ...]:
         outputs = [x]
-        for block in model.blocks[start:stop]:
+        for block in blocks:
             outputs.append(block(outputs[-1]))
         return tuple(outputs)
 
-    squares = torch.zeros(stop - start + 1, config.num_tokens, len(chosen), dtype=torch.float64)
-    with torch.no_grad():
-        for image in images:
-            x = model.embed(image[None])
-            for block in model.blocks[:start]:
-                x = block(x)  # (1, S, C)
+    def moved_by(column: Tensor, token: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1], device=x.device) == token  # (S,)
+        direction = (places[:, None] * column)[None]  # (1, S, C)
+        moves = torch.func.jvp(after_each_block, (x,), (direction,))[1]
+        return torch.stack([move[0].square().mean(-1) for move in moves])  # (depths, S)
 
-            def moved_by(column: Tensor, patch: Tensor, x: Tensor = x) -> Tensor:
-                """Mean squares (depths, S) of what one column of the input moves."""
-                column = stem @ column if pixels else column  # (C,)
-                places = torch.arange(config.num_tokens, device=device) == patch  # (S,)
-                direction = (places[:, None] * column)[None]  # (1, S, C)
-                moves = torch.func.jvp(after_each_block, (x,), (direction,))[1]
-                return torch.stack([move[0].square().mean(-1) for move in moves])  # (depths, S)
-
-            # Torch's own forward mode uses a part of torch that it deprecates
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-                warnings.filterwarnings(
-                    "ignore", message=".*torch.jit", category=DeprecationWarning
-                )
-                found = torch.func.vmap(moved_by, chunk_size=chunk_size)(
-                    columns, where
-                )  # (R * patches, depths, S)
-            found = found.double().cpu().unflatten(0, (-1, len(chosen)))  # (R, patches, depths, S)
-            squares += (found.sum(0) if probes is None else found.mean(0)).permute(1, 2, 0)
-    return (squares / len(images)).sqrt()
+    # Torch's own forward mode uses a part of torch that it deprecates.
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
+        return torch.func.vmap(moved_by, chunk_size=chunk_size)(columns, where)
 
 
 def influence_by_block(
@@ -132,13 +145,14 @@ def influence_by_block(
     seed: int = 0,
 ) -> Tensor:
     """``influence_by_depth`` of every block on its own: (num_blocks, S, patches)."""
-    options = {"patches": patches, "probes": probes, "chunk_size": chunk_size, "seed": seed}
-    return torch.stack(
-        [
-            influence_by_depth(model, images, start=block, stop=block + 1, **options)[1]  # type: ignore[arg-type]
-            for block in range(model.config.num_blocks)
-        ]
-    )
+    options: dict[str, Any] = {"patches": patches, "probes": probes, "seed": seed}
+    alone = [
+        influence_by_depth(
+            model, images, start=block, stop=block + 1, chunk_size=chunk_size, **options
+        )[1]
+        for block in range(model.config.num_blocks)
+    ]
+    return torch.stack(alone)
 
 
 def receptive_field(
@@ -207,8 +221,6 @@ def shuffle_token_mixing(model: MlpMixer, seed: int = 0) -> MlpMixer:
 
 def _squared_distances(grid: tuple[int, int]) -> Tensor:
     """Squared distances (S, S) between the patches of a grid."""
-    y, x = torch.meshgrid(
-        torch.arange(grid[0]).double(), torch.arange(grid[1]).double(), indexing="ij"
-    )
-    places = torch.stack([y, x], dim=-1).flatten(0, 1)  # (S, 2)
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
+    places = torch.cartesian_prod(rows, columns)  # (S, 2)
     return (places[:, None] - places[None]).square().sum(-1)

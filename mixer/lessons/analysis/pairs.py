@@ -5,10 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from mixer.lessons import missing
 from mixer.lessons.analysis.units import as_grids, describe_units
+
+try:
+    from scipy.optimize import linear_sum_assignment
+except ModuleNotFoundError as error:
+    raise missing(error) from None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def pair_units(grids: Tensor, *, same_phase: bool = False) -> Pairs:
 def _match(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Pairs of least total cost as far as one assignment tells; leaves one out of each odd ring."""
     cost = cost.copy()
-    # Dearer than anything else together: nobody is their own partner
+    # Dearer than anything else together: nobody is their own partner.
     np.fill_diagonal(cost, len(cost) * 4.0)
     _, partner = linear_sum_assignment(cost)
     pairs: list[tuple[int, int]] = []
@@ -75,17 +80,15 @@ def _match(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
             seen.add(start)
             ring.append(start)
             start = int(partner[start])
-        # Every other link, from each possible beginning; an odd ring has a different unit left over
-        # for each.
-        ways = [
-            [
-                (ring[(begin + k) % len(ring)], ring[(begin + k + 1) % len(ring)])
-                for k in range(0, len(ring) - 1, 2)
-            ]
-            for begin in range(len(ring) if len(ring) % 2 else min(2, len(ring)))
-        ]
+        # From each possible beginning; an odd ring has a different unit left over for each.
+        begins = range(len(ring) if len(ring) % 2 else min(2, len(ring)))
+        ways = [_every_other_link(ring[begin:] + ring[:begin]) for begin in begins]
         pairs += min(ways, key=lambda way: sum(cost[pair] for pair in way), default=[])
     return pairs
+
+
+def _every_other_link(ring: list[int]) -> list[tuple[int, int]]:
+    return list(zip(ring[:-1:2], ring[1::2], strict=True))
 
 
 def twin_share(pairs: Pairs, limit: float = 0.7) -> float:

@@ -71,9 +71,7 @@ class UnitStatistics:
     frequency: Tensor  # (N,) cycles per step of the grid, of the strongest wave in it
     orientation: Tensor  # (N,) degrees in [0, 180): direction in which that wave goes up and down
     purity: Tensor  # (N,) share of the weights' energy that this one wave explains, 0 to 1
-    mean_frequency: (
-        Tensor  # (N,) cycles per step, mean over all waves but the mean, weighted by their power
-    )
+    mean_frequency: Tensor  # (N,) cycles per step, mean of all waves but the mean, by power
     mean_share: Tensor  # (N,) share of the energy in the mean weight: 1 sums the image evenly
     spread: Tensor  # (N,) size of the region of the energy; 1: as even weights, 0: one cell
     participation: Tensor  # (N,) share of the cells that take part, from 1 / cells to 1
@@ -108,54 +106,58 @@ def describe_units(grids: Tensor) -> UnitStatistics:
     energy = weights.square().sum(1)  # (N, h, w)
     total = energy.sum((1, 2))  # (N,)
 
-    spectrum = (
-        torch.fft.rfft2(weights, s=(4 * height, 4 * width)).abs().square().sum(1)
-    )  # (N, 4h, 2w + 1)
-    peak = spectrum.flatten(1).argmax(1)  # (N,)
-    along_y = torch.fft.fftfreq(4 * height, dtype=torch.float64)[peak // spectrum.shape[2]]
-    along_x = torch.fft.rfftfreq(4 * width, dtype=torch.float64)[peak % spectrum.shape[2]]
-
+    along_y, along_x = _strongest_wave(weights)
     power = torch.fft.fft2(weights).abs().square().sum(1)  # (N, h, w)
     pattern = power.clone()
-    # Without the mean
+    # Without the mean.
     pattern[:, 0, 0] = 0
-    frequencies = torch.hypot(
-        torch.fft.fftfreq(height, dtype=torch.float64)[:, None],
-        torch.fft.fftfreq(width, dtype=torch.float64),
-    )
-
-    y, x = torch.meshgrid(
-        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
-    )
-    # Mean squared distance from the middle
-    even = ((height**2 - 1) + (width**2 - 1)) / 12
-    where = energy / total[:, None, None]
-    variance = sum(
-        (where * axis**2).sum((1, 2)) - (where * axis).sum((1, 2)) ** 2 for axis in (y, x)
-    )
-    assert isinstance(variance, Tensor)
+    steps_y, steps_x = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
+    frequencies = torch.hypot(steps_y[:, None], steps_x)  # (h, w)
     return UnitStatistics(
         frequency=torch.hypot(along_y, along_x),
         orientation=torch.rad2deg(torch.atan2(along_y, along_x)) % 180,
         purity=_explained(weights, along_y, along_x) / total,
         mean_frequency=(pattern * frequencies).sum((1, 2)) / pattern.sum((1, 2)).clamp(min=1e-30),
         mean_share=power[:, 0, 0] / power.sum((1, 2)),
-        spread=(variance.clamp(min=0) / even).sqrt() if even else torch.zeros_like(total),
+        spread=_spread(energy / total[:, None, None]),
         participation=total.square() / energy.square().sum((1, 2)) / (height * width),
         sign_balance=weights.sum((1, 2, 3)) / weights.abs().sum((1, 2, 3)),
         parity=(weights * weights.flip(-1, -2)).sum((1, 2, 3)) / total,
     )
 
 
+def _strongest_wave(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Cycles per step down and across, each (N,), of the strongest wave in grids (N, K, h, w)."""
+    height, width = weights.shape[-2:]
+    waves = torch.fft.rfft2(weights, s=(4 * height, 4 * width))
+    spectrum = waves.abs().square().sum(1)  # (N, 4h, 2w + 1)
+    peak = spectrum.flatten(1).argmax(1)  # (N,)
+    along_y = torch.fft.fftfreq(4 * height, dtype=torch.float64)[peak // spectrum.shape[2]]
+    along_x = torch.fft.rfftfreq(4 * width, dtype=torch.float64)[peak % spectrum.shape[2]]
+    return along_y, along_x
+
+
+def _spread(shares: Tensor) -> Tensor:
+    """Root mean square distance (N,) of shares (N, h, w) from their middle; of even ones: 1."""
+    height, width = shares.shape[1:]
+    even = ((height**2 - 1) + (width**2 - 1)) / 12
+    variance = torch.zeros(len(shares), dtype=torch.float64)
+    for axis in _axes(height, width):
+        variance += (shares * axis**2).sum((1, 2)) - (shares * axis).sum((1, 2)) ** 2
+    return (variance.clamp(min=0) / even).sqrt() if even else variance
+
+
+def _axes(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The row (h, 1) and the column (1, w) of each cell of a grid."""
+    return torch.arange(height).double()[:, None], torch.arange(width).double()[None]
+
+
 def _explained(weights: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
     """The energy (N,) of the best fit to each grid of a cosine and a sine of its own frequency."""
-    height, width = weights.shape[-2:]
-    y, x = torch.meshgrid(
-        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
-    )
+    y, x = _axes(*weights.shape[-2:])
     phase = 2 * torch.pi * (along_y[:, None, None] * y + along_x[:, None, None] * x)  # (N, h, w)
     waves = torch.stack([phase.cos(), phase.sin()], dim=1).flatten(2)  # (N, 2, cells)
-    # At frequency 0 there is no sine
+    # At frequency 0 there is no sine.
     gram = waves @ waves.mT + 1e-9 * torch.eye(2, dtype=torch.float64)
     products = waves @ weights.flatten(2).mT  # (N, 2, K)
     return (products * torch.linalg.solve(gram, products)).sum((1, 2))

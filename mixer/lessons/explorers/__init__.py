@@ -1,5 +1,12 @@
 """Explorers: figures that answer to sliders, and stay behind as a still picture."""
 
+from mixer.lessons import missing
+
+try:
+    import ipywidgets  # noqa: F401
+except ModuleNotFoundError as error:
+    raise missing(error) from None
+
 from mixer.lessons.explorers.controls import buttons, choices, slider
 from mixer.lessons.explorers.explorer import INVITATION, WIDGET_VIEW, Explorer
 from mixer.lessons.explorers.influence import influence_explorer

@@ -34,26 +34,24 @@ def influence_explorer(
     """
     config = model.config
     rows, columns = config.grid
-    maps = {_SO_FAR: [], _ALONE: []}  # type: dict[str, list[Tensor]]
-    for image in images:
-        options = {"probes": probes, "seed": seed}
-        maps[_SO_FAR].append(analysis.influence_by_depth(model, image[None], **options)[1:])  # type: ignore[arg-type]
-        maps[_ALONE].append(analysis.influence_by_block(model, image[None], **options))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"probes": probes, "seed": seed}
+    singly = images.split(1)
+    maps = {
+        _SO_FAR: [analysis.influence_by_depth(model, one, **options)[1:] for one in singly],
+        _ALONE: [analysis.influence_by_block(model, one, **options) for one in singly],
+    }
     pictures = [plots.to_rgb(image) for image in images]
 
     def of_patch(patch: int, photo: int, direction: str, scope: str) -> Tensor:
         influence = maps[scope][photo - 1]  # (num_blocks, S, S)
-        return (
-            influence[:, patch] if direction == _FROM else influence[:, :, patch]
-        )  # (num_blocks, S)
+        return influence.select(1 if direction == _FROM else 2, patch)  # (num_blocks, S)
 
     def draw(patch: int, photo: int, direction: str, scope: str) -> Figure:
         found = of_patch(patch, photo, direction, scope).unflatten(-1, (rows, columns))
         word = "block" if scope == _ALONE else "after block"
         titles = [f"{word} {block}" for block in range(1, config.num_blocks + 1)]
-        return plots.influence_card(
-            pictures[photo - 1], found, patch, titles, photo_title=f"token {patch}"
-        )
+        name = f"token {patch}"
+        return plots.influence_card(pictures[photo - 1], found, patch, titles, photo_title=name)
 
     def say(patch: int, photo: int, direction: str, scope: str) -> str:
         energy = of_patch(patch, photo, direction, scope).square()
@@ -62,8 +60,8 @@ def influence_explorer(
         which = "comes from its own patch" if direction == _FROM else "stays in its own token"
         return (
             f"Token {patch}, row {patch // columns + 1}, column {patch % columns + 1}: "
-            f"{own[0]:.0%} of the influence "
-            f"(squared) {which} {word} block 1, {own[-1]:.0%} {word} block {config.num_blocks}."
+            f"{own[0]:.0%} of the influence (squared) {which} {word} block 1, {own[-1]:.0%} "
+            f"{word} block {config.num_blocks}."
         )
 
     controls = {
@@ -75,13 +73,11 @@ def influence_explorer(
     pad, paint = _patch_pad(controls["patch"], rows, columns)
     controls["photo"].observe(lambda change: paint(pictures[change["new"] - 1]), "value")
     paint(pictures[0])
-    panel = ipywidgets.HBox(
-        [pad, ipywidgets.VBox(list(controls.values()), layout={"flex": "1 1 20em"})],
-        layout={"flex_flow": "row wrap", "align_items": "center", "grid_gap": "1em"},
-    )
-    return Explorer(
-        draw, say, controls, panel=panel, invite="a patch to click, photo, direction, blocks"
-    )
+    beside = ipywidgets.VBox(list(controls.values()), layout={"flex": "1 1 20em"})
+    wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "1em"}
+    panel = ipywidgets.HBox([pad, beside], layout=wrap)
+    invite = "a patch to click, photo, direction, blocks"
+    return Explorer(draw, say, controls, panel=panel, invite=invite)
 
 
 def _patch_pad(
@@ -100,7 +96,7 @@ def _patch_pad(
         buttons.append(button)
 
     def mark(change: dict[str, Any]) -> None:
-        # With an empty one the front end leaves the old text standing
+        # With an empty one the front end leaves the old text standing.
         buttons[change["old"]].description = " "
         buttons[change["new"]].description = "●"
 
@@ -113,6 +109,5 @@ def _patch_pad(
 
     mark({"old": patch.value, "new": patch.value})
     patch.observe(mark, "value")
-    return ipywidgets.GridBox(
-        buttons, layout={"grid_template_columns": f"repeat({columns}, {side})"}
-    ), paint
+    template = f"repeat({columns}, {side})"
+    return ipywidgets.GridBox(buttons, layout={"grid_template_columns": template}), paint

@@ -30,7 +30,7 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
     for size in sizes:
         config = get_config(name, patch_size=size, image_size=side)
         flops = flops_by_part(config)
-        # One multiplication, one addition: two FLOPs
+        # One multiplication, one addition: two FLOPs.
         costs[size] = (sum(flops.values()) - flops["head"]) / 2e9
 
     def draw(patch: int) -> Figure:
@@ -40,10 +40,8 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
         grid = side // patch
         return (
             f"Patches of {patch} × {patch} pixels: a grid of {grid} × {grid}, so S = "
-            f"{grid * grid:,} tokens, each made "
-            f"from {3 * patch * patch:,} numbers. With {name}'s widths, one image costs "
-            f"{costs[patch]:.3g} billion "
-            f"multiplications."
+            f"{grid * grid:,} tokens, each made from {3 * patch * patch:,} numbers. With {name}'s "
+            f"widths, one image costs {costs[patch]:.3g} billion multiplications."
         )
 
     start = min(sizes, key=lambda size: abs(size - 16))

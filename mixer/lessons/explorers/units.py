@@ -39,83 +39,97 @@ def unit_explorer(
             raise ValueError(
                 f"{name}: expected units of shape {_unit_shape(model)}, found {_unit_shape(other)}"
             )
-    blocks = range(len(model.blocks))
-
-    def grids_of(network: MlpMixer, block: int) -> Tensor:
-        grids = analysis.token_mixing_units(network, block).cpu()
-        return (
-            grids
-            if start is None
-            else analysis.learned_part(grids, analysis.token_mixing_units(start, block))
-        )
-
-    units = [grids_of(model, block) for block in blocks]
-    later = [grids_of(fine_tuned, block) for block in blocks] if fine_tuned else None
-    pairs = [analysis.pair_units(grids) for grids in units]
-    facts = [analysis.describe_units(grids) for grids in units]
-    best = (
-        analysis.unit_excitation(model, images).topk(6, dim=1).indices.cpu()
-    )  # (num_blocks, 6, D_S)
-    photos = images[:12].cpu()
-    orders = {
-        "frequency": [analysis.sort_pairs(*both) for both in zip(units, pairs, strict=True)],
-        "localisation (most local first)": [fact.spread.argsort() for fact in facts],
-        "partner (most opposite first)": [_closest_first(pair, len(units[0])) for pair in pairs],
+    units = _Units(model, images, fine_tuned, start)
+    controls = {
+        "block": slider("block", 1, len(units.grids)),
+        "sort": buttons("sort by", list(units.orders)),
+        "place": slider("place in this order", 1, len(units.grids[0])),
+        "photo": slider("photo", 1, len(units.photos)),
     }
-    changed = None
-    if later is not None:
-        changed = [analysis.similarity_of_units(*both) for both in zip(units, later, strict=True)]
-        orders["fine-tuning (most changed first)"] = [
-            similarity.argsort() for similarity in changed
-        ]
+    return Explorer(units.draw, units.say, controls)
 
-    def chosen(block: int, sort: str, place: int) -> int:
-        return int(orders[sort][block - 1][place - 1])
 
-    def twin(block: int, unit: int) -> tuple[int, float] | None:
-        pair = pairs[block - 1]
-        other = pair.twin_of(unit)
-        where = (pair.units == unit).any(1)
-        return None if other is None else (other, float(pair.similarity[where]))
+class _Units:
+    """What is worked out once of all units of all blocks, and shown of one of them."""
 
-    def draw(block: int, sort: str, place: int, photo: int) -> Figure:
-        unit, grids = chosen(block, sort, place), units[block - 1]
+    def __init__(
+        self, model: MlpMixer, images: Tensor, later: MlpMixer | None, start: MlpMixer | None
+    ) -> None:
+        self.images, self.photos = images, images[:12].cpu()
+        # Cells along the longer side of a grid.
+        self.cells = max(model.config.grid)
+        self.grids = _grids(model, start)
+        self.later = None if later is None else _grids(later, start)
+        self.pairs = [analysis.pair_units(grids) for grids in self.grids]
+        self.facts = [analysis.describe_units(grids) for grids in self.grids]
+        excitation = analysis.unit_excitation(model, images)  # (num_blocks, N, D_S)
+        self.best = excitation.topk(6, dim=1).indices.cpu()  # (num_blocks, 6, D_S)
+        both = list(zip(self.grids, self.pairs, strict=True))
+        self.orders = {
+            "frequency": [analysis.sort_pairs(grids, pairs) for grids, pairs in both],
+            "localisation (most local first)": [fact.spread.argsort() for fact in self.facts],
+            "partner (most opposite first)": [
+                _closest_first(pairs, len(grids)) for grids, pairs in both
+            ],
+        }
+        self.changed = None
+        if self.later is not None:
+            pairs = zip(self.grids, self.later, strict=True)
+            self.changed = [analysis.similarity_of_units(*both) for both in pairs]
+            self.orders["fine-tuning (most changed first)"] = [
+                similarity.argsort() for similarity in self.changed
+            ]
+
+    def draw(self, block: int, sort: str, place: int, photo: int) -> Figure:
+        unit, grids = self._chosen(block, sort, place), self.grids[block - 1]
         shown = {f"unit {unit}": grids[unit]}
-        if found := twin(block, unit):
-            shown[f"its partner, unit {found[0]}"] = grids[found[0]]
-        if later is not None:
-            shown["after fine-tuning"] = later[block - 1][unit]
+        if partner := self._partner(block, unit):
+            shown[f"its partner, unit {partner[0]}"] = grids[partner[0]]
+        if self.later is not None:
+            shown["after fine-tuning"] = self.later[block - 1][unit]
         return plots.unit_card(
-            grids[orders[sort][block - 1]],
+            grids[self.orders[sort][block - 1]],
             place - 1,
             shown,
-            photos[photo - 1],
-            images[best[block - 1, :, unit]],
+            self.photos[photo - 1],
+            self.images[self.best[block - 1, :, unit]],
             overview_title=f"units of block {block}, by {sort.split(' (')[0]}",
             images_title="images that excite it most",
         )
 
-    def say(block: int, sort: str, place: int, photo: int) -> str:
-        unit, fact = chosen(block, sort, place), facts[block - 1]
-        cells = max(model.config.grid)
+    def say(self, block: int, sort: str, place: int, photo: int) -> str:
+        unit, fact = self._chosen(block, sort, place), self.facts[block - 1]
         text = (
-            f"Block {block}, unit {unit}: strongest wave of {fact.frequency[unit] * cells:.1f} "
-            "cycles across the image "
-            f"at {fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
+            f"Block {block}, unit {unit}: strongest wave of "
+            f"{fact.frequency[unit] * self.cells:.1f} cycles across the image at "
+            f"{fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
         )
-        if found := twin(block, unit):
-            text += f", similarity to its partner {_signed(found[1])}"
-        if changed is not None:
-            text += f", to itself after fine-tuning {_signed(float(changed[block - 1][unit]), 3)}"
+        if partner := self._partner(block, unit):
+            text += f", similarity to its partner {_signed(partner[1])}"
+        if self.changed is not None:
+            similarity = float(self.changed[block - 1][unit])
+            text += f", to itself after fine-tuning {_signed(similarity, 3)}"
         return text + "."
 
-    controls = {
-        "block": slider("block", 1, len(blocks)),
-        "sort": buttons("sort by", list(orders)),
-        "place": slider("place in this order", 1, len(units[0])),
-        "photo": slider("photo", 1, len(photos)),
-    }
-    return Explorer(draw, say, controls)
+    def _chosen(self, block: int, sort: str, place: int) -> int:
+        return int(self.orders[sort][block - 1][place - 1])
+
+    def _partner(self, block: int, unit: int) -> tuple[int, float] | None:
+        """The other unit of the pair, and how similar the two are."""
+        pairs = self.pairs[block - 1]
+        other = pairs.twin_of(unit)
+        where = (pairs.units == unit).any(1)
+        return None if other is None else (other, float(pairs.similarity[where]))
+
+
+def _grids(model: MlpMixer, start: MlpMixer | None) -> list[Tensor]:
+    """The units (D_S, h, w) of each block, or what was added to them since the start."""
+    blocks = range(len(model.blocks))
+    units = [analysis.token_mixing_units(model, block).cpu() for block in blocks]
+    if start is None:
+        return units
+    before = [analysis.token_mixing_units(start, block).cpu() for block in blocks]
+    return [analysis.learned_part(*both) for both in zip(units, before, strict=True)]
 
 
 def _unit_shape(model: MlpMixer) -> tuple[int, ...]:
