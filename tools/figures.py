@@ -129,7 +129,7 @@ KIND = ("recipe", "num_steps", "image_size", "precision", "checkpoint_sha256")
 
 
 def kinds_of_runs() -> dict[str, list[list[dict[str, Any]]]]:
-    """What benchmarks/results/cifar10.json holds: for each model, runs grouped by all but their seed.
+    """What benchmarks/results/cifar10.json holds: for each model, groups of runs by all but seed.
 
     They are described in benchmarks/reproduce.py, which writes them. Those of the most steps come
     first.
@@ -222,7 +222,7 @@ def table() -> str:
 
 
 def measured(runs: list[dict[str, Any]], compare: bool) -> list[str]:
-    """The last five columns, of runs that differ in seed alone; ``compare``: the official count, too."""
+    """The last five columns, of runs that differ in seed; ``compare``: the official count, too."""
     said = f"{100 * mean(runs, 'accuracy'):.2f} %" + (f" ({spread(runs)})" if len(runs) > 1 else "")
     said += f" of {runs[0]['test_images']:,} images"
     if compare:
@@ -239,7 +239,7 @@ def duration(seconds: float) -> str:
 
 
 def transfer_table() -> str:
-    """What pre-training is worth, from benchmarks/results/transfer.json: a line a number of labels."""
+    """What pre-training is worth, from results/transfer.json: a line for each number of labels."""
     runs = stored("transfer.json").get("runs", [])
     starts = ("pre-trained", "from scratch")
     lines = [["labelled images", *starts], ["---"] * 3]
