@@ -11,7 +11,7 @@ from mixer.train.device import (
 from mixer.train.errors import TrainingError
 from mixer.train.evaluation import Evaluation, evaluate
 from mixer.train.loop import Loop
-from mixer.train.memory import activation_bytes, pick_accumulation
+from mixer.train.memory import pick_accumulation
 from mixer.train.optimizers import build_optimizers
 from mixer.train.options import Options
 from mixer.train.recipes import RECIPES, Recipe, get_recipe
@@ -27,7 +27,6 @@ __all__ = [
     "Options",
     "Recipe",
     "TrainingError",
-    "activation_bytes",
     "autocast",
     "batch_indices",
     "build_optimizers",

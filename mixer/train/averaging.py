@@ -1,7 +1,7 @@
 """Averages of the weights over the steps."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -19,7 +19,8 @@ class AveragedWeights(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move the average towards the weights of ``model``."""
-        ours, theirs = list(self.module.parameters()), list(model.parameters())
+        ours: list[Tensor] = list(self.module.parameters())
+        theirs: list[Tensor] = list(model.parameters())
         if self.n_averaged == 0:
             torch._foreach_copy_(ours, theirs)
         else:

@@ -166,7 +166,7 @@ class Loop:
         self._is_first_reading = False
 
     def _refuse_not_finite(self, found: list[Reading]) -> None:
-        """Under fp16 an infinite gradient is ordinary, until its scale is too small to be halved."""
+        """With fp16 an infinite gradient is ordinary, until the scale is too small to be halved."""
         is_fp16 = self.scaler.is_enabled()
         hopeless = found[-1].step if self.scaler.get_scale() <= SMALLEST_SCALE else None
         for reading in found:

@@ -1,4 +1,4 @@
-"""Memory: what training one image takes, what a device has, and how a batch is split to fit."""
+"""Memory: what a device has of it, and how a batch is split to fit."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from mixer.config import MixerConfig
+from mixer.cost import activation_bytes
 
 # Of a device's memory, this share is planned with; of the activations, that much more is used for
 # a short time.
@@ -45,23 +46,6 @@ def _parts(
     images = PLANNED * memory / (PASSING * activation_bytes(config, precision, device.type))
     divisors = (n for n in range(1, batch_size + 1) if batch_size % n == 0)
     return next((n for n in divisors if batch_size / n <= images), batch_size)
-
-
-def activation_bytes(config: MixerConfig, precision: str = "fp32", device: str = "cuda") -> int:
-    """What the backward pass of one image needs, as the forward pass keeps it: bytes.
-
-    In each block both norms keep what goes in, their products what comes out; both MLPs keep their
-    hidden layer before and after the GELU. The image and the last norm's input come on top. On a
-    GPU autocast runs norms in fp32, so that with half precision they keep a copy twice as large.
-    """
-    table = config.num_tokens * config.hidden_dim
-    hidden = config.hidden_dim * config.tokens_mlp_dim + config.num_tokens * config.channels_mlp_dim
-    height, width = config.image_hw
-    size = 4 if precision == "fp32" else 2
-    # What a norm keeps, in numbers of ``size`` bytes.
-    kept = 2 * table if precision != "fp32" and device != "cpu" else table
-    blocks = config.num_blocks * (2 * kept + 2 * table + 2 * hidden)
-    return size * (config.in_channels * height * width + blocks + kept)
 
 
 def device_memory(device: torch.device) -> tuple[int, int] | None:

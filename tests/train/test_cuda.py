@@ -20,6 +20,7 @@ from helpers import SHORT, TINY, Rank, make_data, needs_muon, same_weights, tiny
 from torch.nn.parallel import DistributedDataParallel
 
 from mixer.config import MODELS, MixerConfig
+from mixer.cost import activation_bytes
 from mixer.data import ImageData, load_data, normalize, resize
 from mixer.model import MlpMixer, create_model
 from mixer.train import (
@@ -28,7 +29,6 @@ from mixer.train import (
     Loop,
     Recipe,
     TrainingError,
-    activation_bytes,
     cli,
     device,
     distributed,
