@@ -238,6 +238,39 @@ def test_sgd_and_adamw_are_fused(monkeypatch: pytest.MonkeyPatch, precision: str
     assert all(optimizer.defaults["fused"] for optimizer in built)
 
 
+@pytest.mark.parametrize("augmentation", ["inception", "torchvision_crop", "pad_crop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_step_waits_for_the_device(precision: str, optimizer: str, augmentation: str) -> None:
+    recipe = replace(recipe_of(optimizer, ema_decay=0.9), augmentation=augmentation)
+    loop = Loop(tiny_model().to(DEVICE), make_data().to(DEVICE), recipe, precision)
+    # What is made in the first steps may wait.
+    for _ in range(2):
+        loop.run_step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            loop.run_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    loop.read()
+    assert loop.history.steps == list(range(5)) and np.isfinite(loop.history.loss).all()
+
+
+@needs_muon
+def test_muon_s_step_is_compiled_into_what_it_is_in_eager_mode() -> None:
+    pytest.importorskip("triton")
+    torch.compiler.reset()
+    models = [tiny_model(), tiny_model()]
+    recipe = recipe_of("muon", warmup_steps=0)
+    one, other = (
+        run(model, recipe, compile=compile)
+        for model, compile in zip(models, (False, True), strict=True)
+    )
+    np.testing.assert_allclose(other.loss, one.loss, rtol=2e-2)
+    assert_close_weights(*models, 2e-2)
+
+
 def test_precision_by_itself_is_what_the_device_does_natively() -> None:
     natively = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     assert pick_precision(pick_device()) == natively
