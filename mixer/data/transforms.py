@@ -85,9 +85,8 @@ def torchvision_crop(
 ) -> Tensor:
     """``random_resized_crop`` with the boxes of ``sample_torchvision_boxes``, which are larger."""
     share = _share_of(images, share)
-    boxes = sample_torchvision_boxes(
-        share.count, _hw(images), scale, ratio, generator, images.device
-    )
+    sizes = share.count, _hw(images)
+    boxes = sample_torchvision_boxes(*sizes, scale, ratio, generator, images.device)
     return resized_crop(images, boxes[share.own], size)
 
 
@@ -213,10 +212,7 @@ def random_crop(
 
 
 def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
-    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N): rows and columns.
-
-    They count from the padded corner.
-    """
+    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N) from the padded corner."""
     height, width = _hw(images)
     padded = F.pad(images, [padding] * 4)  # (N, 3, H + 2p, W + 2p)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)

@@ -193,12 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         with distributed.joined(pick_device(args.device)):
-            try:
-                run(resolve(args))
-            except Exception as error:
-                return _say(message_of(error))
-    except (ValueError, OSError) as error:
-        # There was no joining.
+            run(resolve(args))
+    except Exception as error:
         return _say(message_of(error))
     except KeyboardInterrupt as interrupt:
         again = "To go on: the same command with --resume"
