@@ -1,23 +1,21 @@
-"""The official files: where they are, how they are fetched, and the small ones that come with the package."""
+"""The official files: where they are, how they are had; and the small ones of the package."""
 
 import os
-import re
-import shutil
-import time
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-from filelock import FileLock
-from tqdm.auto import tqdm
+from filelock import FileLock, Timeout
 
+from mixer.checkpoint import transfer
+from mixer.checkpoint.architecture import config_of, parameter_shapes
 from mixer.checkpoint.archive import Archive
 from mixer.checkpoint.layout import CheckpointError, official_name
-from mixer.checkpoint.npz import config_of, meta_model
 from mixer.config import get_config
-from mixer.files import data_dir
+from mixer.files import check_writable, data_dir
 
 OFFICIAL_URL = "https://storage.googleapis.com/mixer_models"
 
@@ -27,12 +25,16 @@ PUBLISHED_TEST_IMAGES = 9728
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of Google's, and what they say of it in the README of google-research/vision_transformer."""
+    """A file of Google's, and what the README of google-research/vision_transformer says of it."""
 
-    path: str  # below OFFICIAL_URL
-    label: str  # the paper's name
-    upstream: str  # what it was pre-trained on
-    accuracy: float  # on CIFAR-10 after fine-tuning, over PUBLISHED_TEST_IMAGES, as first published
+    # Below OFFICIAL_URL.
+    path: str
+    # The paper's name.
+    label: str
+    # What it was pre-trained on.
+    upstream: str
+    # On CIFAR-10 after fine-tuning, over PUBLISHED_TEST_IMAGES, as first published.
+    accuracy: float
     note: str = ""
 
 
@@ -84,7 +86,7 @@ def bundled(name: str) -> Path:
 
 
 def pretrained(name: str) -> Path:
-    """The checkpoint of that name: one that comes with the package, or an official one, downloaded if need be.
+    """The checkpoint of that name: one of the package, or an official one, downloaded if need be.
 
     Raises:
         ValueError: there is none of that name.
@@ -105,53 +107,60 @@ def download(
     base_url: str | None = None,
     attempts: int = 5,
     timeout: float = 30.0,
+    patience: float = 30.0,
     progress: bool = True,
+    ask_again: bool = False,
 ) -> Path:
-    """Path of an official checkpoint, fetched the first time; whole and checked, or not there at all.
+    """Path of an official checkpoint, fetched the first time; whole and checked, or not there.
 
-    A broken transfer is taken up where it stopped, now or in a later call. The file gets its name only after its
-    length, its zip structure with every CRC, and the names and shapes of its arrays were found right. Two processes
-    at once: the second waits for the first.
+    A broken transfer is taken up where it stopped, now or in a later call. The file gets its name
+    only after its length, its zip structure with every CRC, and the names and shapes of its arrays
+    were found right. Two processes at once: the second waits for the first. A server that does not
+    answer at all is given up after ``patience``, and not asked again for a quarter of an hour.
 
     Args:
         name: a key of ``OFFICIAL_FILES``, such as ``"Mixer-B_16"`` or ``"Mixer-L_16-21k"``.
         root: the folder; ``checkpoints`` in ``data_dir()`` if not given.
-        base_url: another source of the same files; else the variable ``MIXER_CHECKPOINT_URL``, else Google's.
+        base_url: another source of the same files; else the variable ``MIXER_CHECKPOINT_URL``,
+            else Google's.
         attempts: how often a transfer is begun or taken up.
         timeout: seconds without a byte after which a transfer counts as broken.
-        progress: whether to show a bar.
+        patience: seconds, over all attempts, that the server may take to answer at all.
+        progress: whether to show a bar, and to say what is waited for.
+        ask_again: ask also a server that did not answer a short while ago.
 
     Raises:
         ValueError: no official file of that name.
         ConnectionError: not to be had; says from where, and where to put the file by hand.
+        OSError: the folder cannot be written.
         CheckpointError: what was sent is not the file.
     """
     path = official_path(name, root)
-    url = f"{base_url or os.environ.get('MIXER_CHECKPOINT_URL') or OFFICIAL_URL}/{OFFICIAL_FILES[name].path}"
-    if (
-        path.exists()
-    ):  # asked before the lock, which a folder that is only to be read could not hold
+    base = base_url or os.environ.get("MIXER_CHECKPOINT_URL") or OFFICIAL_URL
+    url = f"{base}/{OFFICIAL_FILES[name].path}"
+    # Asked before the lock, which a folder that is only to be read could not hold.
+    if path.exists():
         verify(path, name)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    check_writable(path.parent, "folder of checkpoints")
+    with _one_at_a_time(path, progress):
         if path.exists():
             verify(path, name)
             return path
         part = path.with_name(f".{path.name}.part")
-        resumed = part.exists()
+        limits = (attempts, timeout, patience, progress)
         try:
-            _fetch(url, part, attempts, timeout, progress)
-            if resumed and not _is_right(
-                part, name
-            ):  # the old piece was of another file: once more, from the start
-                part.unlink()
-                _fetch(url, part, attempts, timeout, progress)
+            if not ask_again:
+                transfer.check_answering(path.parent, url)
+            _fetch_right(url, part, name, limits)
         except (OSError, HTTPException) as error:
+            transfer.remember_silence(path.parent, url, isinstance(error, transfer.NoAnswer))
+            by_hand = f"Fetch {url} by other means and put it at {path}"
             raise ConnectionError(
-                f"{name} could not be downloaded ({error}). Fetch {url} by other means and put it at {path}; "
+                f"{name} could not be downloaded ({error}). {by_hand}; "
                 "from_npz also reads it from anywhere, under any name."
             ) from error
+        transfer.remember_silence(path.parent, url, False)
         try:
             verify(part, name)
         except CheckpointError:
@@ -161,15 +170,39 @@ def download(
     return path
 
 
+@contextmanager
+def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
+    """Hold the lock of a download; who has to wait for it is told so."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=2.0)
+    except Timeout:
+        if progress:
+            print(f"{path.name}: another process is fetching it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch_right(url: str, part: Path, name: str, limits: tuple[int, float, float, bool]) -> None:
+    """Fetch what is missing; a piece that was of another file is thrown away, once."""
+    resumed = part.exists()
+    transfer.fetch(url, part, *limits)
+    if resumed and not _is_right(part, name):
+        part.unlink()
+        transfer.fetch(url, part, *limits)
+
+
 def verify(path: Path, name: str) -> None:
-    """Raise ``CheckpointError`` unless the file holds the named model, every byte as it was written."""
+    """Raise ``CheckpointError`` unless the file holds the named model, every byte of it right."""
     with Archive(path) as archive:
         found, expected = config_of(archive), get_config(name)
         if found != expected:
-            raise CheckpointError(
-                f"{path}: expected {name}, {expected}, found {found}; delete it and download it again"
-            )
-        for parameter in meta_model(expected).state_dict():
+            remedy = "delete it and download it again"
+            raise CheckpointError(f"{path}: expected {name}, {expected}, found {found}; {remedy}")
+        for parameter in parameter_shapes(expected):
             archive.tensor(official_name(parameter))
 
 
@@ -179,57 +212,3 @@ def _is_right(path: Path, name: str) -> bool:
     except CheckpointError:
         return False
     return True
-
-
-def _fetch(url: str, part: Path, attempts: int, timeout: float, progress: bool) -> None:
-    """Append what is missing of ``url`` to ``part``."""
-    for attempt in range(1, attempts + 1):
-        try:
-            if _fetch_once(url, part, timeout, progress):
-                return
-            error: Exception = ConnectionError(
-                f"the connection broke off after {part.stat().st_size} bytes"
-            )
-        except HTTPError as answer:
-            if (
-                answer.code == 416 and part.exists()
-            ):  # nothing after what we have: begin anew if that is not the file
-                part.unlink()
-            elif answer.code < 500:
-                raise
-            error = answer
-        except (OSError, HTTPException) as broken:
-            error = broken
-        if attempt == attempts:
-            raise error
-        time.sleep(min(2.0 ** (attempt - 1), 8.0) * min(1.0, timeout / 30.0))
-
-
-def _fetch_once(url: str, part: Path, timeout: float, progress: bool) -> bool:
-    """One request; whether all the bytes that the server announced are now in ``part``."""
-    have = part.stat().st_size if part.exists() else 0
-    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urlopen(request, timeout=timeout) as answer:
-        start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-        if answer.status != 206 or start is None or int(start[1]) != have:
-            have = 0  # the server sends the whole file, whatever we asked for
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        free = shutil.disk_usage(part.parent).free
-        if total is not None and total - have > free:
-            raise OSError(
-                f"{part.parent}: {total - have} bytes are missing, {free} are free on the disk"
-            )
-        bar = tqdm(
-            total=total,
-            initial=have,
-            unit="B",
-            unit_scale=True,
-            desc=part.name[1:-5],
-            disable=not progress,
-        )
-        with open(part, "ab" if have else "wb") as file, bar:
-            while piece := answer.read1(1 << 20):
-                file.write(piece)
-                bar.update(len(piece))
-    return total is None or part.stat().st_size == total
