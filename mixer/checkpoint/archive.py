@@ -53,6 +53,7 @@ class Archive:
             raise CheckpointError(f"{self.path}: {problem}") from None
         names = [name.removesuffix(".npy") for name in self.zip.namelist()]
         try:
+            _check_end(self.path)
             if len(set(names)) != len(names):
                 raise CheckpointError(f"{self.path}: the same array stands in it twice")
             # Height and width in pixels, if the file says so.
@@ -153,6 +154,18 @@ class Archive:
         if not bfloat16 and (dtype.itemsize, dtype.kind) not in _TYPES:
             expected = f"expected floating point numbers, found {dtype}"
             raise CheckpointError(f"{self.path}: {shown(name)}: {expected}")
+
+
+def _check_end(path: Path) -> None:
+    """Whether the comment at the file's end is whole, which zipfile does not look at."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 22 - 0xFFFF))
+        last = file.read()
+    # The record of the central directory, whose last two bytes are the length of what follows.
+    start = last.rfind(b"PK\x05\x06")
+    length = int.from_bytes(last[start + 20 : start + 22], "little")
+    if len(last) - start - 22 < length:
+        raise CheckpointError(f"{path}: not an npz file, or a truncated one (its end is missing)")
 
 
 # Bytes of a number and NumPy's letter for its kind.

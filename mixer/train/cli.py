@@ -230,7 +230,7 @@ def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
 def run(settings: Settings) -> None:
     """Load the data, train, and print what came of it."""
     with distributed.one_after_the_first():
-        size, skip = settings.config.image_hw[0], settings.skip_unreadable
+        size, skip = settings.config.image_hw, settings.skip_unreadable
         data = load_data(settings.dataset, image_size=size, skip_unreadable=skip)
     model = starting_model(settings, len(data.classes))
     history = train(model, data, settings.recipe, settings.options)
