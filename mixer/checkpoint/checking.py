@@ -59,13 +59,16 @@ def inspect(path: StrPath, source_size: Size | None = None) -> Inspection:
         state = read_state(file, config, torch.float64)
         dtypes = sorted(set(kinds), key=kinds.count, reverse=True)
         says = file.image_size is not None
-        ranges = {part: _range(_of_part(state, part)) for part in PARTS}
+        ranges = {
+            part: _range([value for name, value in state.items() if _part(name) == part])
+            for part in PARTS
+        }
         return Inspection(file.layout.label, config, says, tuple(dtypes), len(state), ranges)
 
 
-def _of_part(state: dict[str, Tensor], part: str) -> list[Tensor]:
-    word = "norm" if part == "norms" else part
-    return [value for name, value in state.items() if word in name]
+def _part(name: str) -> str:
+    """Which of ``PARTS`` a parameter belongs to."""
+    return "norms" if "norm" in name else next(part for part in PARTS if part in name)
 
 
 def _range(values: list[Tensor]) -> Range:

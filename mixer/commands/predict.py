@@ -75,18 +75,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"model: {described(path)}")
         if not args.model and not is_googles(path):
             print("Google's, of 1,000 classes, are not here: mixer download Mixer-B_16 (240 MB)")
-    found: dict[Path, list[Guess]] = {}
-    errors: dict[Path, str] = {}
+    found: list[tuple[Path, list[Guess]]] = []
+    errors: list[tuple[Path, str]] = []
     for photo in photos:
         try:
             image = prepare(read_photo(photo), model.config.image_hw, args.crop)
         except ValueError as error:
-            errors[photo] = str(error)
+            errors.append((photo, str(error)))
             print(f"error: {error}", file=sys.stderr)
             continue
-        found[photo] = guesses(model, image, names, args.top)
+        found.append((photo, guesses(model, image, names, args.top)))
         if not args.json:
-            print_guesses(photo, found[photo])
+            print_guesses(*found[-1])
     if args.json:
         print(as_json(path, model, found, errors))
     if args.figure and found:
@@ -115,13 +115,16 @@ def print_guesses(photo: Path, guessed: list[Guess]) -> None:
 
 
 def as_json(
-    path: Path, model: "MlpMixer", found: dict[Path, list[Guess]], errors: dict[Path, str]
+    path: Path,
+    model: "MlpMixer",
+    found: list[tuple[Path, list[Guess]]],
+    errors: list[tuple[Path, str]],
 ) -> str:
     """Everything as one JSON object."""
     photos: list[dict[str, object]] = []
-    for photo, guessed in found.items():
+    for photo, guessed in found:
         photos.append({"photo": str(photo), "classes": [asdict(guess) for guess in guessed]})
-    for photo, error in errors.items():
+    for photo, error in errors:
         photos.append({"photo": str(photo), "error": error})
     about = {"checkpoint": str(path), "image_size": model.config.image_hw}
     return json.dumps({**about, "photos": photos}, indent=1, ensure_ascii=False)
@@ -140,7 +143,7 @@ def check_figure(path: Path, photos: int) -> None:
         raise ValueError(f"figure: expected at most {_MOST_IN_A_FIGURE} photos, found {photos}")
 
 
-def draw(path: Path, found: dict[Path, list[Guess]]) -> None:
+def draw(path: Path, found: list[tuple[Path, list[Guess]]]) -> None:
     """Each photo as it was read, and beside it bars of its classes; whole, or not at all."""
     from mixer import drawing
     from mixer.files import replacing
@@ -148,7 +151,7 @@ def draw(path: Path, found: dict[Path, list[Guess]]) -> None:
     drawing.use_style()
     figure = drawing.new_figure(height=2.2 * len(found))
     grid = figure.subplots(len(found), 2, squeeze=False, width_ratios=(1, 2))
-    for (photo, guessed), (left, right) in zip(found.items(), grid, strict=True):
+    for (photo, guessed), (left, right) in zip(found, grid, strict=True):
         left.imshow(read_photo(photo).permute(1, 2, 0).byte().numpy())
         left.set_axis_off()
         left.set_title(photo.name)

@@ -81,7 +81,7 @@ def test_ddp(in_a_group, tmp_path):
 
 @pytest.mark.parametrize("model", [nn.Linear(3, 3), nn.DataParallel(nn.Linear(3, 3))])
 def test_what_is_no_mixer_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="model: expected a Mixer, found (Linear|DataParallel)"):
+    with pytest.raises(ValueError, match=r"model: expected a Mixer, found (Linear|DataParallel)"):
         mixer.save_npz(model, tmp_path / "model.npz")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="expected a Mixer"):
