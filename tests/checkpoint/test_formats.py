@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import mixer
@@ -304,3 +306,35 @@ def test_a_tensor_that_claims_more_than_it_holds(tmp_path):
     (tmp_path / "m.pth").write_bytes(buffer.getvalue())
     with pytest.raises(CheckpointError, match=r"expected shape \(3,\)"):
         from_file(tmp_path / "m.pth")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_fuzz_nothing_else_is_raised(data, ending, contents, tmp_path_factory):
+    """Whatever bytes are off: a ``CheckpointError``, or a model; never another error."""
+    content = bytearray(contents[ending])
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    # The headers are at the beginning of the one and, in part, at the end of the other.
+    places = st.one_of(st.integers(0, 400), st.integers(-400, -1), st.integers(-(2**20), 2**20))
+    for _ in range(data.draw(st.integers(0 if len(content) < len(contents[ending]) else 1, 8))):
+        if content:
+            content[data.draw(places) % len(content)] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.getbasetemp() / f"fuzz.{ending}"
+    path.write_bytes(bytes(content))
+    said = ""
+    try:
+        from_file(path)
+    except CheckpointError as error:
+        said = str(error)
+    assert "\n" not in said and len(said) < 1000
+
+
+@pytest.fixture(scope="module")
+def contents(model, tmp_path_factory):
+    """The bytes of a small file of each kind."""
+    folder = tmp_path_factory.mktemp("contents")
+    mixer.save_npz(model, folder / "m.npz")
+    convert(folder / "m.npz", folder / "m.safetensors")
+    return {ending: (folder / f"m.{ending}").read_bytes() for ending in ("npz", "safetensors")}

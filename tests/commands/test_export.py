@@ -61,6 +61,26 @@ def test_another_model_is_not_kept(command, runtime, file, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
+def test_a_head_of_zeros_hides_nothing(command, runtime, tmp_path, monkeypatch):
+    """What comes before it is compared, too."""
+    mixer.save_npz(mixer.create_model("Mixer-Nano_4"), tmp_path / "new.npz")
+
+    def other(model, batch):
+        stem = model.stem.bias.data.clone()
+        # Of one channel: what is added to all of them, the norms subtract.
+        model.stem.bias.data[0] += 1.0
+        content = build(model, batch)
+        model.stem.bias.data = stem
+        return content
+
+    build = export.exported
+    monkeypatch.setattr(export, "exported", other)
+    with pytest.raises(ValueError, match="onnx: the exported model is another one"):
+        command("export", tmp_path / "new.npz", "--onnx", tmp_path / "m.onnx")
+    monkeypatch.setattr(export, "exported", build)
+    assert command("export", tmp_path / "new.npz", "--onnx", tmp_path / "m.onnx") == 0
+
+
 def test_nan_does_not_pass(runtime, oblong, monkeypatch):
     content = export.exported(oblong, None)
     monkeypatch.setattr(np.linalg, "norm", lambda _: float("nan"))
