@@ -144,29 +144,15 @@ def download(
         return path
     check_writable(path.parent, "folder of checkpoints")
     with _one_at_a_time(path, progress):
-        if path.exists():
-            verify(path, name)
+        # Another process may have fetched it while we waited.
+        if not path.exists():
+            part = path.with_name(f".{path.name}.part")
+            if not ask_again and (silence := transfer.remembered_silence(path.parent, url)):
+                raise _not_to_be_had(name, url, path.parent, silence)
+            _fetch_right(url, part, name, (attempts, timeout, patience, progress))
+            os.replace(part, path)
             return path
-        part = path.with_name(f".{path.name}.part")
-        limits = (attempts, timeout, patience, progress)
-        try:
-            if not ask_again:
-                transfer.check_answering(path.parent, url)
-            _fetch_right(url, part, name, limits)
-        except (OSError, HTTPException) as error:
-            transfer.remember_silence(path.parent, url, isinstance(error, transfer.NoAnswer))
-            by_hand = f"Fetch {url} by other means and put it at {path}"
-            raise ConnectionError(
-                f"{name} could not be downloaded ({error}). {by_hand}; "
-                "from_npz also reads it from anywhere, under any name."
-            ) from error
-        transfer.remember_silence(path.parent, url, False)
-        try:
-            verify(part, name)
-        except CheckpointError:
-            part.unlink()
-            raise
-        os.replace(part, path)
+    verify(path, name)
     return path
 
 
@@ -187,12 +173,33 @@ def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
 
 
 def _fetch_right(url: str, part: Path, name: str, limits: tuple[int, float, float, bool]) -> None:
-    """Fetch what is missing; a piece that was of another file is thrown away, once."""
+    """Fetch what is missing, and check it; what is not the file is thrown away.
+
+    Raises:
+        ConnectionError, CheckpointError: as ``download`` does.
+    """
     resumed = part.exists()
-    transfer.fetch(url, part, *limits)
-    if resumed and not _is_right(part, name):
-        part.unlink()
+    try:
         transfer.fetch(url, part, *limits)
+        # A piece that was there may have been of another file: once more, from the start.
+        if resumed and not _is_right(part, name):
+            part.unlink()
+            transfer.fetch(url, part, *limits)
+    except (OSError, HTTPException) as error:
+        transfer.remember_silence(part.parent, url, isinstance(error, transfer.NoAnswer))
+        raise _not_to_be_had(name, url, part.parent, error) from error
+    transfer.remember_silence(part.parent, url, False)
+    try:
+        verify(part, name)
+    except CheckpointError:
+        part.unlink()
+        raise
+
+
+def _not_to_be_had(name: str, url: str, folder: Path, error: Exception) -> ConnectionError:
+    by_hand = f"Fetch {url} by other means and put it at {folder / f'{name}.npz'}"
+    anywhere = "from_npz also reads it from anywhere, under any name."
+    return ConnectionError(f"{name} could not be downloaded ({error}). {by_hand}; {anywhere}")
 
 
 def verify(path: Path, name: str) -> None:

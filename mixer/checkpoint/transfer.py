@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -152,23 +153,26 @@ def _note(folder: Path, url: str) -> Path:
     return folder / f".no-answer-from-{host}"
 
 
-def check_answering(folder: Path, url: str) -> None:
-    """Raise ``NoAnswer`` if the server of ``url`` was waited for in vain a short while ago."""
+def remembered_silence(folder: Path, url: str) -> NoAnswer | None:
+    """What to say if the server of ``url`` was waited for in vain a short while ago."""
     note = _note(folder, url)
     try:
         age = time.time() - note.stat().st_mtime
     except OSError:
-        return
-    if 0 <= age < REMEMBERED:
-        host, minutes = urlsplit(url).netloc, (REMEMBERED - age) / 60
-        later = f"it is asked again in {minutes:.0f} min, or once {note} is deleted"
-        raise NoAnswer(f"{host} did not answer {age / 60:.0f} min ago; {later}")
+        return None
+    if not 0 <= age < REMEMBERED:
+        return None
+    host, minutes = urlsplit(url).netloc, (REMEMBERED - age) / 60
+    later = f"it is asked again in {minutes:.0f} min, or once {note} is deleted"
+    return NoAnswer(f"{host} did not answer {age / 60:.0f} min ago; {later}")
 
 
 def remember_silence(folder: Path, url: str, silent: bool) -> None:
     """Keep for other calls and other notebooks whether the server of ``url`` answered."""
     note = _note(folder, url)
-    if silent:
-        write_text(note, f"{os.getpid()} {time.time():.0f}\n")
-    else:
-        note.unlink(missing_ok=True)
+    # On a full disk it is not remembered, and the error that there was is the one to be told.
+    with suppress(OSError):
+        if silent:
+            write_text(note, f"{os.getpid()} {time.time():.0f}\n")
+        else:
+            note.unlink(missing_ok=True)
