@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mixer.checkpoint import OFFICIAL_FILES, from_npz, pretrained, read_config
-from mixer.config import MixerConfig, get_config
+from mixer.config import MixerConfig, get_config, parse_image_size
 from mixer.data import check_name, load_data
 from mixer.files import check_writable, sha256
 from mixer.model import MlpMixer, create_model
@@ -91,6 +91,8 @@ def resolve(args: argparse.Namespace) -> Settings:
         raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
     dataset, recipe = recipe_of(args)
     check_name(dataset)
+    if isinstance(args.image_size, str):
+        args.image_size = parse_image_size(args.image_size)
     config = get_config(args.model_type, image_size=args.image_size)
     folder = Path(args.output_dir) / args.name
     options = _options(args, recipe, folder)
@@ -155,7 +157,7 @@ def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
         ValueError: the checkpoint's head is to be kept, but is of another number of classes.
     """
     recipe, size = settings.recipe, settings.config.image_hw
-    rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+    rates: dict[str, Any] = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
     if settings.checkpoint is None:
         torch.manual_seed(recipe.seed)
         return create_model(settings.model_type, num_classes, size, **rates)
@@ -177,7 +179,7 @@ def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
 def run(settings: Settings) -> None:
     """Load the data, train, and print what came of it."""
     with distributed.one_after_the_first():
-        size, skip = settings.config.image_hw[0], settings.skip_unreadable
+        size, skip = settings.config.image_hw, settings.skip_unreadable
         data = load_data(settings.dataset, image_size=size, skip_unreadable=skip)
     model = starting_model(settings, len(data.classes))
     history = train(model, data, settings.recipe, settings.options)

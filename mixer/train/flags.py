@@ -1,7 +1,6 @@
 """The flags of ``python -m mixer.train``; those of a recipe are made from its fields."""
 
 import argparse
-import re
 import typing
 from dataclasses import fields
 from typing import Any
@@ -55,8 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name")
     add("--skip_unreadable", action="store_true", help="leave out damaged images of a folder")
     add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME")
-    size = "pixels, one number or HEIGHTxWIDTH (default: the checkpoint's)"
-    add("--image_size", type=image_size, help=size)
+    add("--image_size", help="pixels, such as 224 or 16x64 (default: the checkpoint's)")
     _add_options(flags)
     official = flags.add_argument_group("recipe")
     beyond = flags.add_argument_group("beyond the official recipe")
@@ -65,14 +63,6 @@ def parser() -> argparse.ArgumentParser:
         group = beyond if setting.metadata.get("beyond") else official
         _add_setting(group, setting, types[setting.name])
     return flags
-
-
-def image_size(text: str) -> int | tuple[int, int]:
-    """``224`` -> 224, ``16x64`` -> (16, 64), height before width."""
-    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected 224 or 16x64 (height x width), found {text!r}")
-    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
 def _add_options(flags: argparse.ArgumentParser) -> None:

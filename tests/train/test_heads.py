@@ -69,15 +69,3 @@ def test_a_name_that_sets_steps_by_chance_is_said(command, pets, capsys):
     assert "fold-1_3: the name sets warmup_steps 1 and num_steps 3\n" in capsys.readouterr().out
     assert command(*there, "--num_steps", 2, "--warmup_steps", 0, name="fold-1_4") == 0
     assert "the name sets" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("text", "size"), [("224", 224), ("16x64", (16, 64)), ("16×64", (16, 64))])
-def test_image_sizes(text, size):
-    assert cli.parser().parse_args(["--name", "try", "--image_size", text]).image_size == size
-
-
-@pytest.mark.parametrize("text", ["", "16x", "x16", "16x64x3", "-4", "big"])
-def test_image_sizes_that_are_none(text, capsys):
-    with pytest.raises(SystemExit):
-        cli.parser().parse_args(["--name", "try", f"--image_size={text}"])
-    assert "expected 224 or 16x64 (height x width)" in capsys.readouterr().err
