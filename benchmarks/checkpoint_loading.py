@@ -44,7 +44,9 @@ def processor_seconds(read, path: str) -> float:
 def peak_growth(side: str, path: str) -> float:
     """Bytes by which the peak of a fresh process grows while it reads the file and keeps the result."""
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import checkpoint_loading as c; c.child()"
-    done = subprocess.run([sys.executable, "-c", code, side, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, side, path], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
@@ -66,7 +68,9 @@ def child() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)  # numpy.load has no more, and a waiting thread would count as work
@@ -81,14 +85,21 @@ def main() -> None:
             for side, read in SIDES.items():
                 times[side].append(processor_seconds(read, path))
         growth = {side: peak_growth(side, path) for side in SIDES}
-    ratios = [mine / plain for mine, plain in zip(times["mixer.from_npz"], times["numpy.load"], strict=True)]
+    ratios = [
+        mine / plain
+        for mine, plain in zip(times["mixer.from_npz"], times["numpy.load"], strict=True)
+    ]
     result = {
         "file_megabytes": round(size / 1e6, 1),
         "rounds": rounds,
-        "processor_seconds": {side: [round(t, 3) for t in values] for side, values in times.items()},
+        "processor_seconds": {
+            side: [round(t, 3) for t in values] for side, values in times.items()
+        },
         "time_ratio_median": round(statistics.median(ratios), 2),
         "time_ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-        "peak_memory_over_file_size": {side: round(bytes_ / size, 2) for side, bytes_ in growth.items()},
+        "peak_memory_over_file_size": {
+            side: round(bytes_ / size, 2) for side, bytes_ in growth.items()
+        },
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__.split('+')[0]}",
     }
     RESULT.parent.mkdir(exist_ok=True)

@@ -40,9 +40,13 @@ def explorers() -> dict[str, Callable[[], widgets.Explorer]]:
     return {
         "patch_explorer": lambda: widgets.patch_explorer(images[0]),
         "mixing_table": widgets.mixing_table,
-        "unit_explorer": lambda: widgets.unit_explorer(model, images, fine_tuned=model, start=start),
+        "unit_explorer": lambda: widgets.unit_explorer(
+            model, images, fine_tuned=model, start=start
+        ),
         "influence_explorer": lambda: widgets.influence_explorer(model, images[:2]),
-        "permutation_explorer": lambda: widgets.permutation_explorer(model, images, labels, names, orders=2),
+        "permutation_explorer": lambda: widgets.permutation_explorer(
+            model, images, labels, names, orders=2
+        ),
     }
 
 
@@ -53,7 +57,10 @@ def stops(control: Any) -> list[Any]:
         every = options[:: max(1, len(options) // STOPS)]
         return [option[1] if isinstance(option, tuple) else option for option in every]
     count = min(STOPS, int((control.max - control.min) / control.step) + 1)
-    return [control.min + (control.max - control.min) * index / max(1, count - 1) for index in range(count)]
+    return [
+        control.min + (control.max - control.min) * index / max(1, count - 1)
+        for index in range(count)
+    ]
 
 
 def answer_times(explorer: widgets.Explorer) -> tuple[list[float], list[float]]:
@@ -62,7 +69,11 @@ def answer_times(explorer: widgets.Explorer) -> tuple[list[float], list[float]]:
     for measured in (False, True):
         for control in list(explorer.controls.values())[:8]:  # the cells of a table are all alike
             for value in stops(control):
-                value = int(value) if isinstance(control.value, int) and isinstance(value, float) else value
+                value = (
+                    int(value)
+                    if isinstance(control.value, int) and isinstance(value, float)
+                    else value
+                )
                 if value == control.value:
                     continue
                 started = time.perf_counter(), time.process_time()
@@ -74,7 +85,9 @@ def answer_times(explorer: widgets.Explorer) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--browser", type=Path, help="what tests/browser noted, to be added")
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -42,11 +42,17 @@ def seeded_arrays(name: str) -> dict[str, np.ndarray]:
 
     def dense(prefix: str, *shape: int) -> None:
         fan_in = int(np.prod(shape[:-1]))
-        arrays[f"{prefix}/kernel"] = random.standard_normal(shape, dtype=np.float32) / np.float32(fan_in**0.5)
-        arrays[f"{prefix}/bias"] = random.standard_normal(shape[-1], dtype=np.float32) * np.float32(0.1)
+        arrays[f"{prefix}/kernel"] = random.standard_normal(shape, dtype=np.float32) / np.float32(
+            fan_in**0.5
+        )
+        arrays[f"{prefix}/bias"] = random.standard_normal(shape[-1], dtype=np.float32) * np.float32(
+            0.1
+        )
 
     def norm(prefix: str) -> None:
-        arrays[f"{prefix}/scale"] = 1 + random.standard_normal(c, dtype=np.float32) * np.float32(0.1)
+        arrays[f"{prefix}/scale"] = 1 + random.standard_normal(c, dtype=np.float32) * np.float32(
+            0.1
+        )
         arrays[f"{prefix}/bias"] = random.standard_normal(c, dtype=np.float32) * np.float32(0.1)
 
     dense("stem", patch, patch, 3, c)
@@ -104,18 +110,27 @@ def flax_forward(arrays: dict[str, np.ndarray], images: np.ndarray) -> dict[str,
         @nn.compact
         def __call__(self, x):
             patch, _, _, width = arrays["stem/kernel"].shape
-            x = nn.Conv(width, (patch, patch), strides=(patch, patch), padding="VALID", name="stem")(x)
+            x = nn.Conv(
+                width, (patch, patch), strides=(patch, patch), padding="VALID", name="stem"
+            )(x)
             x = x.reshape(len(x), -1, width)
             stages = {"stem": x}
             for i in range(sum(name.endswith("LayerNorm_0/scale") for name in arrays)):
-                hidden = [arrays[f"MixerBlock_{i}/{m}_mixing/Dense_0/kernel"].shape[1] for m in ("token", "channel")]
+                hidden = [
+                    arrays[f"MixerBlock_{i}/{m}_mixing/Dense_0/kernel"].shape[1]
+                    for m in ("token", "channel")
+                ]
                 x = MixerBlock(*hidden, name=f"MixerBlock_{i}")(x)
                 stages[f"block_{i}"] = x
             x = nn.LayerNorm(name="pre_head_layer_norm")(x)
             stages["pre_head_layer_norm"] = x
-            return stages | {"logits": nn.Dense(arrays["head/bias"].size, name="head")(x.mean(axis=1))}
+            return stages | {
+                "logits": nn.Dense(arrays["head/bias"].size, name="head")(x.mean(axis=1))
+            }
 
-    tree = {tuple(name.split("/")): jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+    tree = {
+        tuple(name.split("/")): jnp.asarray(array, jnp.float32) for name, array in arrays.items()
+    }
     stages = Mixer().apply({"params": unflatten_dict(tree)}, jnp.asarray(images))
     return {name: np.asarray(stage) for name, stage in stages.items()}
 
@@ -137,7 +152,9 @@ def photo() -> np.ndarray:
     """Scikit-learn's photograph of a flower as one image (1, 32, 32, 3) in [-1, 1]; each pixel a mean of 13 x 13."""
     from sklearn.datasets import load_sample_image
 
-    pixels = load_sample_image("flower.jpg")[5:421, 112:528].astype(np.float32)  # a square of 416 pixels
+    pixels = load_sample_image("flower.jpg")[5:421, 112:528].astype(
+        np.float32
+    )  # a square of 416 pixels
     small = pixels.reshape(32, 13, 32, 13, 3).mean(axis=(1, 3)).round()
     return (small[None] - 127.5) / 127.5
 
@@ -152,7 +169,9 @@ def write_activations() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["seeded", "activations", "logits"])
     parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args()

@@ -37,7 +37,7 @@ class Run:
 def settings_of(
     recipe: Recipe, name: str, machine: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """The settings of a run by ``recipe``, which is called ``name``; ``more`` are its other ones."""
+    """The settings of a run by the recipe of that name; ``more`` are its other ones."""
     return {
         **more,
         "recipe": name,
@@ -76,14 +76,15 @@ class RunList:
     """The entries of one result file.
 
     Args:
-        path: the file; what it holds is kept.
+        path: the file; what it holds is kept, but for runs that do not say how they were made.
         header: what stands above the list, such as what was measured and by which command.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path, self.header = path, dict(header)
         before = read(path)
-        self.runs: list[dict[str, Any]] = before.get("runs", [])
+        said = (run for run in before.get("runs", []) if "recipe_settings" in run)
+        self.runs: list[dict[str, Any]] = list(said)
         self.failed: list[dict[str, Any]] = before.get("failed", [])
 
     def find(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -103,7 +104,9 @@ class RunList:
     def note_failure(self, settings: Mapping[str, Any], error: BaseException) -> None:
         """Write that a run could not be made, and why, in one line."""
         self._forget_failure(settings)
-        self.failed.append({**settings, "error": one_line(error), "date": time.strftime("%Y-%m-%d")})
+        self.failed.append(
+            {**settings, "error": one_line(error), "date": time.strftime("%Y-%m-%d")}
+        )
         self._write()
 
     def _forget_failure(self, settings: Mapping[str, Any]) -> None:
@@ -165,7 +168,7 @@ def stopping_after(minutes: float | None) -> Any:
 
 
 def exit_status(work: Callable[[], int], minutes: float | None) -> int:
-    """Of a script whose ``work`` returns how many runs failed: 0, 1, or 130 where it was stopped."""
+    """Of a script whose ``work`` returns how many runs failed: 0, 1, or 130 if it was stopped."""
     try:
         with stopping_after(minutes):
             failed = work()

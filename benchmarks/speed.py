@@ -47,7 +47,7 @@ Speeds = dict[str, list[float]]
 
 
 def rotated(names: list[str], number: int) -> list[str]:
-    """The order of round ``number``, from 0: it starts with that name; the first follow the last."""
+    """The order of round ``number``, from 0: from that name on, then those before it."""
     start = number % max(1, len(names))
     return names[start:] + names[:start]
 
@@ -109,7 +109,11 @@ class Race:
         task = self.comparison.task
         classes = 1000 if task.kind == "forward" else 10
         config = mixer.create_model(task.model, classes, task.image_size).config
-        return sum(flops_by_part(config).values()) if task.kind == "forward" else training_flops(config)
+        return (
+            sum(flops_by_part(config).values())
+            if task.kind == "forward"
+            else training_flops(config)
+        )
 
     def results(self) -> dict[str, Any]:
         """What the rounds so far say."""
