@@ -20,6 +20,7 @@ OBVIOUS = "the obvious loop, fp32"
 class Comparison:
     """Sides that take turns, and which of them are divided by which."""
 
+    # {batch} stands for the task's number of images.
     what: str
     task: Task
     sides: Mapping[str, Side]
@@ -60,7 +61,7 @@ def nano(gpu: bool, half: str) -> dict[str, Comparison]:
     sides[FP32] = Side(precision="fp32", compile=False)
     sides[OBVIOUS] = Side(precision="fp32", compile=False, loop="obvious")
     sides[PRODUCT] = Side(precision=half, loop="product")
-    what = f"training Mixer-Nano_4, 32 px, batches of {task.batch_size}, {half}, compiled"
+    what = f"training Mixer-Nano_4, 32 px, batches of {{batch}}, {half}, compiled"
     pairs = (*against(OURS, TANH, TIMM, TIMM_TANH, FP32, OBVIOUS), (FP32, OBVIOUS))
     return {"nano-training": Comparison(what, task, sides, pairs)}
 
@@ -76,7 +77,7 @@ def large(gpu: bool, half: str) -> dict[str, Comparison]:
         sides[PORT] = Side(precision="fp32", compile=False, loop="port")
         sides[PRODUCT] = Side(precision=precision, loop="product")
         how = f"{precision}, {'compiled' if compile else 'not compiled'}"
-        what = f"training {model}, 224 px, batches of {size}, {how}"
+        what = f"training {model}, 224 px, batches of {{batch}}, {how}"
         found[f"{short}-training{name}"] = Comparison(
             what, task, sides, against(OURS, *models[1:], PORT)
         )
@@ -96,7 +97,7 @@ def forward(gpu: bool, half: str) -> dict[str, Comparison]:
             pairs += (("ours, weights frozen", OURS),)
         sides[PRODUCT] = Side(precision=precision, loop="product")
         how = f"{precision}, {'compiled' if compile else 'not compiled'}"
-        what = f"forward pass of Mixer-B_16, 224 px, batches of {size}, {how}"
+        what = f"forward pass of Mixer-B_16, 224 px, batches of {{batch}}, {how}"
         found[f"b16-forward{name}"] = Comparison(what, task, sides, pairs)
     return found
 
@@ -131,7 +132,7 @@ def settings(gpu: bool, half: str) -> dict[str, Comparison]:
         sides[name] = Side(precision=half, inductor=inductor)
     pairs = tuple((name, OURS) for name in sides if name != OURS)
     sides[PRODUCT] = Side(precision=half, loop="product")
-    what = f"what was tried: training Mixer-Nano_4, 32 px, batches of {size}, {half}, compiled"
+    what = f"what was tried: training Mixer-Nano_4, 32 px, batches of {{batch}}, {half}, compiled"
     return {"nano-settings": Comparison(what, task, sides, pairs)}
 
 

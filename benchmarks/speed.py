@@ -52,6 +52,11 @@ def rotated(names: list[str], number: int) -> list[str]:
     return names[start:] + names[:start]
 
 
+def what(comparison: Comparison) -> str:
+    """The comparison in words."""
+    return comparison.what.format(batch=comparison.task.batch_size)
+
+
 class Race:
     """A comparison while it runs: who takes part, how fast each was, who had to be left out."""
 
@@ -120,7 +125,7 @@ class Race:
         comparison, task = self.comparison, self.comparison.task
         sides = {name: self._side(name) for name in self.speeds if name != PRODUCT}
         found = {
-            "what": comparison.what,
+            "what": what(comparison),
             "rounds": min(map(len, self.speeds.values()), default=0),
             "steps_a_round": task.steps,
             "flops_an_image": self.flops(),
@@ -230,8 +235,9 @@ def main() -> int:
             "date": time.strftime("%Y-%m-%d"),
             "machine": describe_machine(args.device),
         }
-        print(f"{name}: {args.comparisons[name].what}", flush=True)
-        race = Race(scaled(args.comparisons[name], args), start)
+        comparison = scaled(args.comparisons[name], args)
+        print(f"{name}: {what(comparison)}", flush=True)
+        race = Race(comparison, start)
         if not run(race, args.rounds, Clock(args.minutes), partial(keep, args.output, name, about)):
             failed.append(name)
     if failed:
