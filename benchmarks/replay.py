@@ -83,8 +83,9 @@ def first_losses(command: Sequence[str], folder: Path, steps: int, patience: flo
         if len(found) < steps:
             output.seek(0)
             last = " ".join(output.read().split())[-200:]
-            raise RuntimeError(f"{len(found)} of {steps} steps came, exit status "
-                               f"{process.returncode}: {last}")
+            raise RuntimeError(
+                f"{len(found)} of {steps} steps came, exit status {process.returncode}: {last}"
+            )
     return found
 
 

@@ -225,13 +225,14 @@ class Study:
     def measure(self, way: str, fraction: float, recipe: Recipe, settings: Setting) -> Setting:
         """What a final run gives and costs."""
         part = self.data.subset(fraction, seed=recipe.seed)
-        some = {"x_test": self.data.x_test[:CURVE_IMAGES], "y_test": self.data.y_test[:CURVE_IMAGES]}
+        some = {
+            "x_test": self.data.x_test[:CURVE_IMAGES],
+            "y_test": self.data.y_test[:CURVE_IMAGES],
+        }
         every = max(1, recipe.num_steps // CURVE_POINTS) if recipe.seed == 0 else None
         start = SCRATCH if way == SCRATCH else PRETRAINED
         history = self.train(start, replace(part, **some), recipe, settings, eval_every=every)
-        scores = evaluate(
-            self.model, self.data.x_test, self.data.y_test, precision=self.precision
-        )
+        scores = evaluate(self.model, self.data.x_test, self.data.y_test, precision=self.precision)
         last = history.loss[-20:]
         found = {
             "labels": len(part.x_train),
@@ -283,7 +284,9 @@ class Study:
     def carry_out(self) -> int:
         """Everything; returns how many runs failed."""
         for fraction in self.args.fractions:
-            self.failed += carry_out(self.runs, self.wanted(fraction))
+            # Not in one statement: the runs add to the number of failures themselves.
+            failed = carry_out(self.runs, self.wanted(fraction))
+            self.failed += failed
         return self.failed
 
 

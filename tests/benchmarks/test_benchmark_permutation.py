@@ -27,8 +27,12 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     labels = torch.arange(12) % 10
     tiny = data.ImageData("tiny", images, labels, images[:6], labels[:6], tuple("abcdefghij"))
     monkeypatch.setattr(module, "load_data", lambda name: tiny)
-    recipe = train.Recipe(warmup_steps=1, batch_size=4, optimizer="adamw", learning_rate=1e-3, augmentation="none")
-    monkeypatch.setattr(module, "recipe_for", lambda steps, seed: replace(recipe, num_steps=steps, seed=seed))
+    recipe = train.Recipe(
+        warmup_steps=1, batch_size=4, optimizer="adamw", learning_rate=1e-3, augmentation="none"
+    )
+    monkeypatch.setattr(
+        module, "recipe_for", lambda steps, seed: replace(recipe, num_steps=steps, seed=seed)
+    )
     return module
 
 
@@ -92,5 +96,8 @@ def test_it_goes_on_after_an_interruption(
 
 
 def test_both_networks_are_of_one_size(benchmark: ModuleType) -> None:
-    mixer, cnn = (sum(p.numel() for p in build(benchmark.CONFIG).parameters()) for build in benchmark.MODELS.values())
+    mixer, cnn = (
+        sum(p.numel() for p in build(benchmark.CONFIG).parameters())
+        for build in benchmark.MODELS.values()
+    )
     assert abs(mixer - cnn) / mixer < 0.05

@@ -155,5 +155,3 @@ def test_a_file_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TypeError):
         common.write({"a": object()}, path)
     assert path.read_text() == before and [file.name for file in tmp_path.iterdir()] == ["a.json"]
-
-

@@ -422,7 +422,9 @@ def test_a_whole_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "speed.json"
     arguments = ["--only", "nano-training", "--dataset", "digits", "--batch_size", "2"]
     arguments += ["--steps", "1", "--rounds", "1", "--device", "cpu", "--precision", "fp32"]
-    monkeypatch.setattr(sys, "argv", ["speed.py", *arguments, "--in_process", "--output", str(path)])
+    monkeypatch.setattr(
+        sys, "argv", ["speed.py", *arguments, "--in_process", "--output", str(path)]
+    )
     assert speed.main() == 0
     found = json.loads(path.read_text())["comparisons"]["nano-training"]
     assert found["left_out"] == {} and found["rounds"] == 1
