@@ -1,4 +1,4 @@
-"""The permutation experiment of the paper's Figure 4, for a CPU: a Mixer and a convolutional network.
+"""The experiment of the paper's Figure 4, for a CPU: shuffled images, a Mixer and a ResNet.
 
 usage: python benchmarks/permutation.py [--steps 1170] [--seeds 1] [--threads 1]
 
@@ -46,7 +46,7 @@ CONFIG = MixerConfig(
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions with a skip connection around them (He et al., 2015, arXiv:1512.03385)."""
+    """Two 3×3 convolutions with a skip connection (He et al., 2015, arXiv:1512.03385)."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()

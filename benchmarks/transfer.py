@@ -1,7 +1,7 @@
 """What pre-training is worth: CIFAR-10 from the bundled upstream checkpoint and from scratch, each
 at its best, with 1 %, 10 % and 100 % of the labels.
 
-usage: python benchmarks/transfer.py [--fractions 0.01 0.1] [--seeds 3] [--steps 2000] [--minutes 60]
+usage: python benchmarks/transfer.py [--fractions 0.01 0.1] [--seeds 3] [--steps 2000]
 
 For each number of labels both ways are tuned on their own, on splits of the labelled images alone
 (nine tenths to train on, the rest to choose by; no test image is looked at):
@@ -91,7 +91,7 @@ SEARCHES = {
 
 
 def recipe_for(way: str, steps: int, seed: int, setting: Setting) -> Recipe:
-    """The recipe of a way of starting with other settings; averages and warm-up follow the steps."""
+    """The recipe of a way of starting with a setting; averages and warm-up follow the steps."""
     changes: Setting = {
         "optimizer": "muon",
         "num_steps": steps,
@@ -116,7 +116,7 @@ def splits(fraction: float) -> int:
 
 
 def held_out(data: ImageData, seed: int) -> ImageData:
-    """A part of each class's training images as the test images, at least one; the rest to train."""
+    """A part of each class's training images, at least one, as the test images."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.zeros(len(data.y_train), dtype=torch.bool)
     for label in range(len(data.classes)):

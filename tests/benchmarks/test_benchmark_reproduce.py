@@ -124,7 +124,7 @@ def test_from_scratch_it_starts_with_random_weights(
 
     monkeypatch.setattr(benchmark, "train", noted)
     assert command("--seeds", "2", recipe="tiny-scratch") == 0
-    first, second = results(tmp_path)
+    first, _ = results(tmp_path)
     assert first["model"] == "Mixer-Nano_4" and first["upstream"] == "none, random weights"
     assert first["checkpoint_sha256"] is None and first["epochs"] == round(4 * 8 / 1408, 2)
     assert not torch.equal(*started)
