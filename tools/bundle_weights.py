@@ -121,6 +121,11 @@ def sizes_of(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in sizes.items()}
 
 
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a run wrote of its settings."""
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
 def recipe_of(settings: dict[str, Any]) -> Recipe:
     """The run's recipe.
 
@@ -135,7 +140,7 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
 
 def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """All that the record of the float16 file ``path`` says."""
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = settings_of(folder)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     recipe, model = recipe_of(settings), mixer.from_npz(path)
     data = mixer_data.load_data(settings["data"]["name"])
@@ -177,6 +182,7 @@ def main() -> None:
     args = parser.parse_args()
 
     target = args.weights / f"{args.name}.npz"
+    recipe_of(settings_of(args.run_folder))
     trained = mixer.from_npz(args.run_folder / "model.npz")
     mixer.save_npz(trained, target, dtype=np.float16)
     record = record_of(args.run_folder, target, args.name, args)
