@@ -17,6 +17,7 @@ import mixer
 from mixer.train import Recipe, cli
 
 ROOT = Path(__file__).resolve().parents[2]
+NAME = "Mixer-Nano_4-muon"
 COMMAND = (
     "python -m mixer.train --name r --model_type Mixer-Nano_4 --from_scratch --dataset digits "
     "--num_steps 3 --warmup_steps 1 --train_batch_size 4 --optimizer adamw --learning_rate 1e-3 "
@@ -24,14 +25,14 @@ COMMAND = (
 )
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
     path = ROOT / "tools" / "bundle_weights.py"
     spec = importlib.util.spec_from_file_location("bundle_weights", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "SUBSET", 20)
+    module.SUBSET = 20
     return module
 
 
@@ -43,25 +44,29 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "r"
 
 
+@pytest.fixture(scope="module")
+def weights(tool: ModuleType, run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the tool put that run's model."""
+    folder = tmp_path_factory.mktemp("weights")
+    arguments = [str(run_folder), NAME, "--command", COMMAND, "--command", "more"]
+    more = ["--weights", str(folder), "--machine", "an abacus"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bundle_weights.py", *arguments, *more])
+        tool.main()
+    return folder
+
+
 @pytest.fixture
-def record(
-    tool: ModuleType, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
-    """What the tool says of that run."""
-    arguments = [str(run_folder), "Mixer-Nano_4-muon", "--command", COMMAND, "--command", "more"]
-    more = ["--weights", str(tmp_path), "--machine", "an abacus"]
-    monkeypatch.setattr(sys, "argv", ["bundle_weights.py", *arguments, *more])
-    tool.main()
-    return json.loads((tmp_path / "Mixer-Nano_4-muon.json").read_text(encoding="utf-8"))
+def record(weights: Path) -> dict[str, Any]:
+    """What the tool says of the run."""
+    return json.loads((weights / f"{NAME}.json").read_text(encoding="utf-8"))
 
 
-def test_the_file_is_the_run_s_model_in_half_precision(
-    record: dict[str, Any], run_folder: Path, tmp_path: Path
-) -> None:
-    stored = mixer.from_npz(tmp_path / "Mixer-Nano_4-muon.npz").state_dict()
+def test_the_file_is_the_run_s_model_in_half_precision(run_folder: Path, weights: Path) -> None:
+    stored = mixer.from_npz(weights / f"{NAME}.npz").state_dict()
     for name, tensor in mixer.from_npz(run_folder / "model.npz").state_dict().items():
         torch.testing.assert_close(stored[name], tensor.half().float(), atol=0, rtol=0)
-    with np.load(tmp_path / "Mixer-Nano_4-muon.npz") as file:
+    with np.load(weights / f"{NAME}.npz") as file:
         assert {file[name].dtype for name in file.files} == {np.dtype(np.float16)}
 
 
@@ -110,12 +115,11 @@ def test_sums_of_a_long_run(tool: ModuleType) -> None:
 
 
 def test_a_fine_tuned_model_is_held_against_its_checkpoint_s_start(
-    tool: ModuleType, record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ModuleType, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "Mixer-Nano_4-muon"
-    monkeypatch.setattr(tool, "bundled_names", lambda: [name])
-    monkeypatch.setattr(tool, "bundled", lambda name: tmp_path / f"{name}.npz")
-    digest = tool.sha256(tmp_path / f"{name}.npz")
+    monkeypatch.setattr(tool, "bundled_names", lambda: [NAME])
+    monkeypatch.setattr(tool, "bundled", lambda name: weights / f"{name}.npz")
+    digest = tool.sha256(weights / f"{NAME}.npz")
     settings = {"recipe": {"seed": 9}, "origin": f"checkpoint of sha256 {digest}"}
     start = tool.random_start(settings)
     torch.manual_seed(5)
@@ -140,12 +144,12 @@ def test_a_recipe_of_other_times_is_named(
 
 
 def test_the_record_s_command_gives_the_recorded_losses(
-    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import replay
 
-    monkeypatch.setattr(replay, "bundled", lambda name: tmp_path / f"{name}.npz")
-    found = replay.replay("Mixer-Nano_4-muon", steps=3, patience=120)
+    monkeypatch.setattr(replay, "bundled", lambda name: weights / f"{name}.npz")
+    found = replay.replay(NAME, steps=3, patience=120)
     assert found["same"] and found["steps"] == 3
     assert found["largest_difference"] < 0.001
