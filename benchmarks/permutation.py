@@ -10,7 +10,7 @@ and flipping happen before the shuffle.
 The paper pre-trains a Mixer-B/16 and a ResNet50x1 on JFT-300M and reports linear 5-shot accuracy on
 ImageNet; this is its question on another scale, not a reproduction of its numbers.
 
-Each finished run is added to benchmarks/results/permutation.json. Interrupt it whenever you like:
+Each finished run is added to permutation.json among the results. Interrupt it whenever you like:
 the same command goes on with the run that it was in (its state is in output/permutation/), and
 skips those that are done. A run that cannot be made is noted, and the series goes on.
 """
@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import RESULTS, ROOT, short_recipe
+from common import ROOT, result_file, short_recipe
 from runs import Run, RunList, carry_out, exit_status, settings_of, short_key
 from torch import Tensor, nn
 
@@ -160,7 +160,7 @@ def main() -> int:
     add("--minutes", type=float, help="after which to stop and keep the state (default: no limit)")
     add("--threads", type=int, help="CPU threads (default: PyTorch's own choice)")
     add("--dataset", default="cifar10", help="as mixer.data.load_data takes it (default: cifar10)")
-    output = RESULTS / "permutation.json"
+    output = result_file("permutation.json")
     add("--output", type=Path, default=output, help="file to add to (default: %(default)s)")
     states = ROOT / "output" / "permutation"
     add("--state", type=Path, default=states, help="folder for unfinished runs")

@@ -12,7 +12,7 @@ name holds "upstream" train on tiny_imagenet32, all others on cifar10.
 
 The model runs through ``torch.compile``; on a GPU small models in the mode max-autotune, whose CUDA
 graphs keep them from waiting for launches. Each finished run is added to
-benchmarks/results/DATASET.json; ``python tools/figures.py`` then brings tables and figure up to
+DATASET.json among the results; ``python tools/figures.py`` then brings tables and figure up to
 date. Interrupt it whenever you like, or give ``--minutes``: the same command goes on with the run
 that it was in, and skips those that are done. A run that cannot be made is noted in one line, the
 others are made, and the exit status is 1. A finished run's model.npz, in its run folder, becomes a
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, ROOT, one_line
+from common import ROOT, one_line, result_file
 from runs import Run, RunList, carry_out, exit_status, settings_of, short_key
 
 import mixer
@@ -63,7 +63,7 @@ FIRST = PUBLISHED_TEST_IMAGES
 def upstream_of(name: str, recipe: Recipe) -> str:
     """What the model was pre-trained on, in words."""
     if recipe.from_scratch:
-        return "none, random weights"
+        return "random weights"
     return OFFICIAL_FILES[name].upstream if name in OFFICIAL_FILES else OWN_UPSTREAM
 
 
@@ -215,7 +215,7 @@ def series(args: argparse.Namespace) -> int:
     failed = 0
     for recipe_name in args.recipe:
         data = load_data(args.dataset or dataset_of(recipe_name))
-        runs = RunList(args.output or RESULTS / f"{data.name}.json", HEADER)
+        runs = RunList(args.output or result_file(f"{data.name}.json"), HEADER)
         for name in args.models or models_of(recipe_name):
             try:
                 failed += carry_out(runs, wanted(name, recipe_name, data, args))
@@ -254,7 +254,7 @@ def parse() -> argparse.Namespace:
     add("--steps", type=int, help="for a trial: fewer steps than the recipe's")
     add("--batch_size", type=int, help="for a trial: other batches than the recipe's")
     add("--dataset", help="as mixer.data.load_data takes it (default: the recipe's)")
-    add("--output", type=Path, help="file to add to (default: benchmarks/results/DATASET.json)")
+    add("--output", type=Path, help="file to add to (default: DATASET.json among the results)")
     folders = ROOT / "output" / "reproduce"
     add("--runs", type=Path, default=folders, help="for run folders (default: output/reproduce)")
     args = parser.parse_args()

@@ -13,7 +13,7 @@ The chosen recipe then trains on all labelled images, once for each seed (anothe
 for each, the same for both ways), and is scored on all test images. "pre-trained, as long" is the
 recipe of fine-tuning with as many steps as the run from scratch takes. Runs of the first seed are
 also scored twenty times on the first 1,000 test images, for the curves. Steps, images and seconds
-of all of it are in benchmarks/results/transfer.json, and what the pre-training took stands there.
+of all of it are in transfer.json among the results, with what the pre-training took.
 
 About 5 steps a second on two undisturbed cores: 1 % of the labels takes about 1 h (most of it
 tuning, on three splits, because 50 images are few to choose by), 10 % about 1.5 h, 100 % about 4 h.
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, ROOT
+from common import RESULTS, ROOT, result_file
 from runs import Run, RunList, carry_out, exit_status, settings_of, short_key
 
 import mixer
@@ -149,7 +149,7 @@ class Study:
         self.precision = pick_precision(self.device)
         self.machine = describe_machine(self.device)
         self.checkpoint = sha256(bundled(MODEL))
-        self.tuning = RunList(args.output.with_name("transfer_tuning.json"), TUNING)
+        self.tuning = RunList(args.tuning, TUNING)
         self.runs = RunList(args.output, header(data))
         self.failed = 0
 
@@ -327,7 +327,9 @@ def main() -> int:
     add("--no-compile", dest="compile", action="store_false", help="without torch.compile")
     add("--threads", type=int, help="CPU threads (default: PyTorch's own choice)")
     add("--dataset", default="cifar10", help="as mixer.data.load_data takes it (default: cifar10)")
-    add("--output", type=Path, default=RESULTS / "transfer.json", help="file to add to")
+    add("--output", type=Path, default=result_file("transfer.json"), help="file to add to")
+    tuning = RESULTS / "transfer_tuning.json"
+    add("--tuning", type=Path, default=tuning, help="file of the runs that the choice is made by")
     states = ROOT / "output" / "transfer"
     add("--state", type=Path, default=states, help="folder for unfinished runs")
     args = parser.parse_args()

@@ -125,7 +125,7 @@ def test_from_scratch_it_starts_with_random_weights(
     monkeypatch.setattr(benchmark, "train", noted)
     assert command("--seeds", "2", recipe="tiny-scratch") == 0
     first, _ = results(tmp_path)
-    assert first["model"] == "Mixer-Nano_4" and first["upstream"] == "none, random weights"
+    assert first["model"] == "Mixer-Nano_4" and first["upstream"] == "random weights"
     assert first["checkpoint_sha256"] is None and first["epochs"] == round(4 * 8 / 1408, 2)
     assert not torch.equal(*started)
     torch.manual_seed(7)
@@ -267,8 +267,10 @@ def test_accuracy_without_the_last_partial_batch(
     assert first * 9728 == pytest.approx(entry["accuracy"] * 10_000, abs=0.1)
 
 
-def test_the_stored_results_of_our_model_are_of_the_file_that_comes_with_the_package() -> None:
-    file = ROOT / "benchmarks" / "results" / "cifar10.json"
+def test_stored_results_of_our_models_are_of_the_files_that_come_with_the_package(
+    benchmark: ModuleType,
+) -> None:
+    file = benchmark.result_file("cifar10.json")
     for entry in json.loads(file.read_text(encoding="utf-8"))["runs"]:
         if entry["model"] in bundled_names() and entry["checkpoint_sha256"]:
             checkpoint = sha256(mixer.bundled(entry["model"]))

@@ -72,6 +72,7 @@ def command(
 ) -> Callable[..., int]:
     def call(*arguments: str) -> int:
         places = ["--output", str(tmp_path / "transfer.json"), "--state", str(tmp_path / "state")]
+        places += ["--tuning", str(tmp_path / "transfer_tuning.json")]
         chosen = ["--fractions", "1.0", "--seeds", "2", "--no-compile"]
         monkeypatch.setattr(sys, "argv", ["transfer.py", *chosen, *places, *arguments])
         return transfer.main()
