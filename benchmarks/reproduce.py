@@ -53,6 +53,7 @@ from mixer.train import (
     pick_precision,
     train,
 )
+from mixer.train.curve import thinned
 
 OWN_UPSTREAM = "Tiny ImageNet-200 at 32 px, this project"
 SMALL = "Mixer-Nano_4"
@@ -144,17 +145,6 @@ def measured(history: History, scores: Evaluation, data: ImageData) -> dict[str,
         "curve": thinned(history),
         "classes": list(data.classes),
         **confusion,
-    }
-
-
-def thinned(history: History, points: int = 100) -> dict[str, list[float]]:
-    """What a plot of the run needs: every test, and the loss of about ``points`` steps."""
-    every = max(1, len(history.steps) // points)
-    return {
-        "steps": history.steps[::every],
-        "loss": [round(loss, 4) for loss in history.loss[::every]],
-        "eval_steps": history.eval_steps,
-        "test_accuracy": history.test_accuracy,
     }
 
 

@@ -1,7 +1,6 @@
 """The sides of a comparison of speed: what is run in a turn, how it is built, how it is timed."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,8 @@ import torch
 import torch._inductor.config
 from common import short_recipe
 from ordinary import ObviousLoop, PortLoop, TimmMixer
+from profiling import time_by_part
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from tried import MasterLoop, NarrowGelu
 
 import mixer
@@ -229,31 +228,3 @@ def wait_for(device: torch.device) -> None:
     """Return when everything that was started on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-# How the profiler's operators are summed up; the first part that fits counts.
-PARTS = {
-    "matrix products": ("mm", "linear", "conv", "mkldnn"),
-    "GELU": ("gelu",),
-    "LayerNorm": ("layer_norm",),
-    "optimiser, averaging, clipping": ("adam", "lerp", "foreach", "norm"),
-    "transposes, copies, casts": ("copy", "contiguous", "clone", "cat", "stack", "fill", "zero"),
-    "compiled kernels": ("cpp_fused", "triton", "graph"),
-}
-
-
-def time_by_part(step: Callable[[], Any], steps: int) -> dict[str, float]:
-    """Share of the operators' own time by part; Python between operators counts as ``other``."""
-    cuda = torch.cuda.is_available()
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
-    with profile(activities=activities) as profiler, torch.profiler.record_function("all steps"):
-        for _ in range(steps):
-            step()
-    times: Counter[str] = Counter()
-    for event in profiler.key_averages():
-        name = event.key.lower()
-        fitting = (part for part, words in PARTS.items() if any(word in name for word in words))
-        own = max(event.self_device_time_total, 0) if cuda else event.self_cpu_time_total
-        times[next(fitting, "other")] += own
-    total = sum(times.values())
-    return {part: round(seconds / total, 3) for part, seconds in times.most_common()}

@@ -25,7 +25,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,23 @@ from typing import Any
 import torch
 from common import RESULTS, ROOT, result_file
 from runs import Run, RunList, carry_out, exit_status, settings_of, short_key
+from tuning import (
+    AS_LONG,
+    PRETRAINED,
+    SCRATCH,
+    SEARCHES,
+    Setting,
+    choose,
+    held_out,
+    recipe_for,
+    splits,
+)
 
 import mixer
 from mixer.checkpoint import bundled, from_npz
 from mixer.data import ImageData, load_data
 from mixer.files import sha256
 from mixer.train import (
-    RECIPES,
     Recipe,
     describe_machine,
     evaluate,
@@ -47,85 +57,11 @@ from mixer.train import (
     pick_precision,
     train,
 )
+from mixer.train.curve import thinned
 
 MODEL = "Mixer-Nano_4"
-PRETRAINED, SCRATCH, AS_LONG = "pre-trained", "from scratch", "pre-trained, as long"
 FRACTIONS = (0.01, 0.1, 1.0)
 CURVE_IMAGES, CURVE_POINTS = 1000, 20
-# Share of the labelled images that the settings are chosen by.
-HELD_OUT = 0.1
-
-Setting = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is tried for one way of starting: settings, and for each fraction a ladder of steps."""
-
-    base: str
-    settings: tuple[Setting, ...]
-    ladders: dict[float, tuple[int, ...]]
-
-
-SEARCHES = {
-    SCRATCH: Search(
-        "nano-scratch-cpu",
-        (
-            {"learning_rate": 3e-3, "weight_decay": 0.05},
-            {"learning_rate": 6e-3, "weight_decay": 0.05},
-            {"learning_rate": 6e-3, "weight_decay": 0.3},
-            {"learning_rate": 6e-3, "weight_decay": 0.3, "mixup": 0.2},
-        ),
-        {0.01: (250, 500, 1000, 2000), 0.1: (500, 1000, 2000, 4000), 1.0: (1000, 2000, 4000, 7800)},
-    ),
-    PRETRAINED: Search(
-        "nano-finetune-cpu",
-        (
-            {"learning_rate": 1e-3, "weight_decay": 0.1},
-            {"learning_rate": 3e-3, "weight_decay": 0.1},
-            {"learning_rate": 3e-3, "weight_decay": 0.3, "mixup": 0.2},
-        ),
-        {0.01: (50, 100, 200, 400), 0.1: (100, 200, 400, 800), 1.0: (200, 400, 800, 1600)},
-    ),
-}
-
-
-def recipe_for(way: str, steps: int, seed: int, setting: Setting) -> Recipe:
-    """The recipe of a way of starting with a setting; averages and warm-up follow the steps."""
-    changes: Setting = {
-        "optimizer": "muon",
-        "num_steps": steps,
-        "warmup_steps": max(1, steps // 20),
-        "cooldown_steps": min(RECIPES[SEARCHES[way].base].cooldown_steps, steps // 3),
-        "ema_decay": round(max(0.0, 1 - 20 / steps), 4),
-        "train_fraction": 1.0,
-        "seed": seed,
-    }
-    return replace(RECIPES[SEARCHES[way].base], **(changes | setting))
-
-
-def ladder(way: str, fraction: float, cap: int | None) -> list[int]:
-    """Numbers of steps to try, none above the cap."""
-    rungs = SEARCHES[way].ladders.get(fraction, SEARCHES[way].ladders[1.0])
-    return list(dict.fromkeys(min(rung, cap or rung) for rung in rungs))
-
-
-def splits(fraction: float) -> int:
-    """How many splits a setting is tried on: more where the images to choose by are few."""
-    return 3 if fraction < 0.05 else 1
-
-
-def held_out(data: ImageData, seed: int) -> ImageData:
-    """A part of each class's training images, at least one, as the test images."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.zeros(len(data.y_train), dtype=torch.bool)
-    for label in range(len(data.classes)):
-        members = (data.y_train == label).nonzero().squeeze(1)
-        order = members[torch.randperm(len(members), generator=generator)]
-        chosen[order[: max(1, round(HELD_OUT * len(members)))]] = len(members) > 1
-    images, labels = data.x_train, data.y_train
-    kept, apart = (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
-    return replace(data, x_train=kept[0], y_train=kept[1], x_test=apart[0], y_test=apart[1])
 
 
 def starting_model(way: str, classes: int, recipe: Recipe) -> mixer.MlpMixer:
@@ -200,18 +136,8 @@ class Study:
         return sum(entry["accuracy"] if entry else 0.0 for entry in entries) / len(entries)
 
     def choose(self, way: str, fraction: float) -> tuple[int, Setting]:
-        """Steps and setting that do best on the held-out images: list first, then ladder."""
-        first, *more = ladder(way, fraction, self.args.steps)
-        scores = [self.score(way, fraction, first, s) for s in SEARCHES[way].settings]
-        best, steps = max(scores), first
-        setting = SEARCHES[way].settings[scores.index(best)]
-        for rung in more:
-            score = self.score(way, fraction, rung, setting)
-            if score <= best:
-                break
-            best, steps = score, rung
-        print(f"chosen, {way}, {fraction:.0%}: {steps} steps, {setting}: {best:.2%}", flush=True)
-        return steps, setting
+        """Steps and setting that do best on the held-out images."""
+        return choose(way, fraction, self.args.steps, partial(self.score, way, fraction))
 
     def final(
         self, way: str, fraction: float, steps: int, setting: Setting, seed: int, tuned: str
@@ -245,8 +171,7 @@ class Study:
             "images_per_second": round(history.images_per_second, 1),
         }
         if every:
-            curve = {"steps": history.eval_steps, "test_accuracy": history.test_accuracy}
-            found["curve"] = curve
+            found["curve"] = thinned(history)
         return found
 
     def train(

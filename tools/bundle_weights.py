@@ -29,7 +29,8 @@ from mixer.checkpoint import bundled, bundled_names
 from mixer.files import sha256, write_text
 from mixer.lessons.analysis import similarity_of_units, starting_model, token_mixing_units
 from mixer.lessons.analysis.neighbours import neighbours_agree
-from mixer.train import Recipe, describe_machine, evaluate
+from mixer.train import History, Recipe, describe_machine, evaluate
+from mixer.train.curve import thinned
 from mixer.train.optimizers import parameter_groups
 
 WEIGHTS = Path(mixer.__file__).parent / "weights"
@@ -45,19 +46,6 @@ def machine_in_words() -> str:
     threads = found.get("threads")
     count = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
     return f"{where}{count}, torch {found['torch'].split('+')[0]}"
-
-
-def curve(history: dict[str, list[float]], windows: int = 100) -> dict[str, list[float]]:
-    """What a plot of the run needs: the test accuracies, and the training loss as means."""
-    size = -(-len(history["loss"]) // windows)
-    starts = range(0, len(history["loss"]), size)
-    parts = [history["loss"][start : start + size] for start in starts]
-    return {
-        "step": history["eval_steps"],
-        "test_accuracy": [round(accuracy, 4) for accuracy in history["test_accuracy"]],
-        "loss_step": [start + len(part) for start, part in zip(starts, parts, strict=True)],
-        "loss": [round(sum(part) / len(part), 4) for part in parts],
-    }
 
 
 def accuracies(model: mixer.MlpMixer, data: mixer_data.ImageData) -> dict[str, float | int]:
@@ -141,7 +129,7 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
 def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """All that the record of the float16 file ``path`` says."""
     settings = settings_of(folder)
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    history = History(**json.loads((folder / "history.json").read_text(encoding="utf-8")))
     recipe, model = recipe_of(settings), mixer.from_npz(path)
     data = mixer_data.load_data(settings["data"]["name"])
     start = random_start(settings)
@@ -155,17 +143,17 @@ def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> 
         "precision": settings["precision"],
         "origin": settings.get("origin"),
         "recipe": settings["recipe"],
-        "steps": len(history["steps"]),
+        "steps": len(history.steps),
         "epochs": round(recipe.num_steps * recipe.batch_size / settings["data"]["train_images"], 2),
         **accuracies(model, data),
         "learning_rate_times_decay": decay_in_all(model, recipe),
         "similarity_to_the_start": None if start is None else similarity_to(start, model),
         "neighbours_agree": agreement(model),
-        "hours": round(history["seconds"] / 3600, 2),
-        "images_per_second": round(history["images_per_second"]),
+        "hours": round(history.seconds / 3600, 2),
+        "images_per_second": round(history.images_per_second),
         "machine": args.machine or machine_in_words(),
-        "first_losses": [round(loss, 4) for loss in history["loss"][:FIRST]],
-        "curve": curve(history),
+        "first_losses": [round(loss, 4) for loss in history.loss[:FIRST]],
+        "curve": thinned(history),
     }
 
 

@@ -31,14 +31,14 @@ def transfer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/transfer.py with short ladders and a training that takes no time."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import transfer
+    import tuning
 
     searches = {
-        way: transfer.Search(search.base, search.settings[:2], {1.0: rungs})
-        for (way, search), rungs in zip(
-            transfer.SEARCHES.items(), [(4, 8, 16), (2, 4)], strict=True
-        )
+        way: tuning.Search(search.base, search.settings[:2], {1.0: rungs})
+        for (way, search), rungs in zip(tuning.SEARCHES.items(), [(4, 8, 16), (2, 4)], strict=True)
     }
-    monkeypatch.setattr(transfer, "SEARCHES", searches)
+    for module in (transfer, tuning):
+        monkeypatch.setattr(module, "SEARCHES", searches)
     monkeypatch.setattr(transfer, "load_data", lambda name: make_data())
     return transfer
 
@@ -214,11 +214,13 @@ def test_averages_and_warm_up_follow_the_steps(transfer: ModuleType) -> None:
 
 
 def test_a_cap_ends_every_ladder(transfer: ModuleType) -> None:
-    assert transfer.ladder(transfer.SCRATCH, 1.0, None) == [4, 8, 16]
-    assert transfer.ladder(transfer.SCRATCH, 1.0, 6) == [4, 6]
-    assert transfer.ladder(transfer.SCRATCH, 1.0, 3) == [3]
+    from tuning import ladder
+
+    assert ladder(transfer.SCRATCH, 1.0, None) == [4, 8, 16]
+    assert ladder(transfer.SCRATCH, 1.0, 6) == [4, 6]
+    assert ladder(transfer.SCRATCH, 1.0, 3) == [3]
     # A number of labels that has no ladder takes that of all labels.
-    assert transfer.ladder(transfer.SCRATCH, 0.5, None) == [4, 8, 16]
+    assert ladder(transfer.SCRATCH, 0.5, None) == [4, 8, 16]
 
 
 def test_a_class_of_one_image_is_trained_on(transfer: ModuleType) -> None:

@@ -78,7 +78,7 @@ def test_what_the_record_says(record: dict[str, Any], run_folder: Path) -> None:
     assert record["machine"] == "an abacus" and record["origin"] == "random weights"
     assert Recipe(**record["recipe"]).token_mixing_learning_rate == 5e-4
     assert record["first_losses"] == [round(loss, 4) for loss in history["loss"]]
-    assert record["curve"]["step"] == history["eval_steps"]
+    assert record["curve"]["eval_steps"] == history["eval_steps"]
     assert record["test_images"] == 360 and record["subset_images"] == 20
     assert 0 <= record["accuracy_mirror_averaged"] <= 1
 
