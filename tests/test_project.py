@@ -17,6 +17,15 @@ SPEC = importlib.util.spec_from_file_location("set_repository", ROOT / "tools" /
 set_repository = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(set_repository)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# What a kernel says of its language: JupyterLab writes it into a notebook that lacks it.
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -123,7 +132,9 @@ def test_shows_without_a_kernel(notebook):
 
 def test_metadata_does_not_differ_between_machines(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert notebook.metadata.language_info == {"name": "python"}
+    language = dict(notebook.metadata.language_info)
+    assert re.fullmatch(r"3\.\d+\.\d+", language.pop("version"))
+    assert language == LANGUAGE
     assert [cell.id for cell in notebook.cells] == [f"cell-{n:02d}" for n in range(len(notebook.cells))]
 
 
