@@ -26,7 +26,9 @@ class ImageData:
         return replace(self, **moved)
 
     def subset(self, fraction: float, seed: int = 0) -> "ImageData":
-        """The same data with a random part of the training set: ``fraction`` of each class, at least one image.
+        """The same data with a random part of the training set.
+
+        That is ``fraction`` of each class, at least one image.
 
         Raises:
             ValueError: ``fraction`` is outside (0, 1].

