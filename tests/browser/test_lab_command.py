@@ -5,10 +5,10 @@ Runs with ``MIXER_BROWSER=1``, where there is a Chromium, as the other tests of 
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -55,7 +55,7 @@ class Lab:
         raise AssertionError(f"no address: {self.log.read_text(encoding='utf-8')}")
 
     def changed(self, name):
-        """Whether the tab of a notebook is marked as changed, some time after its kernel is idle."""
+        """Whether a notebook is marked as changed, some time after its kernel is idle."""
         first = r"notebooks/[^?]+"
         address = re.sub(first, f"notebooks/{name}", self.address()) + "&reset"
         self.page.goto(address, timeout=START * 1000)
@@ -86,14 +86,18 @@ def lab(tmp_path):
         one.process.wait(30)
 
 
-def test_opening_a_stored_notebook_changes_nothing(lab):
-    running = lab(NOTEBOOKS[0].parents[1])
+def test_opening_a_stored_notebook_changes_nothing(lab, tmp_path):
+    folder = tmp_path / "with some spaces" / "notebooks"
+    folder.mkdir(parents=True)
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder)
+    running = lab(folder.parent)
     first = running.address()
     assert f"/lab/tree/notebooks/{NOTEBOOKS[0].name}?token=" in first
-    before = [path.read_bytes() for path in NOTEBOOKS]
     assert not [path.name for path in NOTEBOOKS if running.changed(path.name)]
     assert not running.page.evaluate(POPUPS)
-    assert [path.read_bytes() for path in NOTEBOOKS] == before
+    for path in NOTEBOOKS:
+        assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
 def test_nor_does_opening_one_that_another_python_stored(lab, tmp_path):
@@ -105,5 +109,5 @@ def test_nor_does_opening_one_that_another_python_stored(lab, tmp_path):
     running = lab(folder.parent)
     assert not running.changed(NOTEBOOKS[0].name)
     del notebook.metadata["language_info"]
-    Path(folder / "02_bare.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+    (folder / "02_bare.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
     assert running.changed("02_bare.ipynb"), "this test would not see the mark"
