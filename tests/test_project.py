@@ -96,7 +96,7 @@ def test_every_notebook_is_in_the_readme():
 
 
 def test_links_inside_the_readme_lead_somewhere():
-    links = r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"|^\[\w+\]: ([^#:]+)$"
+    links = r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"|^\[\w+\]: ([^#:\n]+)$"
     for target in re.findall(links, README, re.MULTILINE):
         path = next(filter(None, target))
         assert (ROOT / path).exists(), path

@@ -1,18 +1,20 @@
 """What was measured before and the notebooks show: the results that come with the package.
 
-The scripts of ``benchmarks/`` write them; those that only the README shows stay there, in
-``benchmarks/results``.
+They lie in ``benchmarks/results``, where the scripts of ``benchmarks/`` write them. The folder
+``results`` here is a link to it, so that a wheel holds copies.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "results"
+_HERE = Path(__file__).resolve().parent / "results"
+# A checkout on Windows may have made a plain file of the link.
+FOLDER = _HERE if _HERE.is_dir() else _HERE.parents[2] / "benchmarks" / "results"
 
 
 def results(name: str) -> dict[str, Any]:
-    """The results of a benchmark: ``"cifar10"``, ``"transfer"`` or ``"permutation"``.
+    """The results of a benchmark, such as ``"cifar10"``, ``"transfer"`` or ``"permutation"``.
 
     ``results("transfer")["runs"]`` is a list of runs; the script of that name in ``benchmarks/``
     says what each holds (for ``cifar10`` it is ``reproduce.py``).
@@ -20,8 +22,7 @@ def results(name: str) -> dict[str, Any]:
     Raises:
         ValueError: there are none of that name; says which there are.
     """
-    path = FOLDER / f"{name}.json"
     known = sorted(file.stem for file in FOLDER.glob("*.json"))
     if name not in known:
         raise ValueError(f"results: expected one of {', '.join(known)}, found {name!r}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))

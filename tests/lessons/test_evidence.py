@@ -1,5 +1,6 @@
 """The results that come with the package."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,25 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from mixer.lessons.evidence import FOLDER, results
+from mixer.lessons.evidence import results
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "permutation", "transfer"])
-def test_results_hold_runs(name):
-    runs = results(name)["runs"]
-    assert runs and all(0 < run["accuracy"] <= 1 for run in runs)
+def test_results_are_those_that_the_benchmarks_wrote(name):
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    assert results(name) == json.loads(path.read_text(encoding="utf-8"))
+    assert results(name)["runs"]
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"cifar10, permutation, transfer, found '\.\./x'"):
+    with pytest.raises(ValueError, match=r"one of .*cifar10.*, found '\.\./x'"):
         results("../x")
-
-
-def test_each_result_lies_in_one_place():
-    here = {path.name for path in FOLDER.glob("*.json")}
-    assert here and not here & {path.name for path in (ROOT / "benchmarks" / "results").iterdir()}
 
 
 def test_a_wheel_holds_results_settings_and_weights(tmp_path):
@@ -40,8 +37,10 @@ def test_a_wheel_holds_results_settings_and_weights(tmp_path):
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    tracked = ["weights/*.npz", "weights/*.json", "lessons/results/*.json"]
-    tracked += ["commands/jupyter/labconfig/*.json", "py.typed", "**/*.py"]
+    tracked = ["weights/*.npz", "weights/*.json", "commands/jupyter/labconfig/*.json"]
+    tracked += ["py.typed", "**/*.py", "lessons/results/*.json"]
     for pattern in tracked:
+        if pattern.startswith("lessons/results") and not (ROOT / "mixer/lessons/results").is_dir():
+            pytest.skip("this checkout has no links")
         found = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mixer").glob(pattern)}
         assert found and found <= names, found - names
