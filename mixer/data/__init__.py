@@ -12,7 +12,9 @@ from mixer.data.transforms import (
     resize,
     resized_crop,
     sample_crop_boxes,
+    sample_torchvision_boxes,
     shifted_crop,
+    torchvision_crop,
 )
 from mixer.files import data_dir
 
@@ -30,5 +32,7 @@ __all__ = [
     "resize",
     "resized_crop",
     "sample_crop_boxes",
+    "sample_torchvision_boxes",
     "shifted_crop",
+    "torchvision_crop",
 ]

@@ -21,8 +21,10 @@ from mixer.data import (
     random_flip,
     random_resized_crop,
     resize,
+    torchvision_crop,
 )
 from mixer.train import distributed
+from mixer.train.device import forked_rng
 from mixer.train.recipes import Recipe
 
 # What random numbers are drawn for: each purpose has a stream of its own.
@@ -87,10 +89,10 @@ class Batches:
         recipe = self.recipe
         share = Share(distributed.own_slice(recipe.batch_size), recipe.batch_size)
         rows = batch_indices(self.num_images, recipe.batch_size, step, recipe.seed)
-        rows = rows[share.own].to(self.device)
+        rows = _to_device(rows[share.own], self.device)
         images, target = self.data.x_train[rows], self.data.y_train[rows]
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
-        with torch.random.fork_rng(_cuda_index(self.device)):
+        with forked_rng(self.device):
             # torchvision draws from torch's global generator.
             torch.manual_seed(seed_of(recipe.seed, MIX, step, distributed.rank()))
             images = self.augment(images, share)
@@ -106,6 +108,8 @@ class Batches:
         kind, generator = self.recipe.augmentation, self.generator
         if kind == "inception":
             images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
+        elif kind == "torchvision_crop":
+            images = torchvision_crop(images, self.image_hw, generator=generator, share=share)
         else:
             images = resize(images, self.image_hw)
         if kind == "pad_crop":
@@ -138,5 +142,8 @@ def mixup_or_cutmix(
     return v2.RandomChoice(choices) if choices else None
 
 
-def _cuda_index(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
+def _to_device(rows: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for the device, which only pinned memory allows."""
+    if device.type == "cuda":
+        return rows.pin_memory().to(device, non_blocking=True)
+    return rows.to(device)

@@ -21,6 +21,9 @@ from mixer.train.recipes import Recipe
 
 Optimizers = Sequence[torch.optim.Optimizer]
 
+# What says where a run ends; of a run that goes on these may differ, if its steps so far would not.
+END = ("num_steps", "cooldown_steps")
+
 
 def collect(model: nn.Module, optimizers: Optimizers, ema: nn.Module | None) -> dict[str, Tensor]:
     """Weights, optimiser states and averages as flat arrays."""
@@ -111,7 +114,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now.items():
         before = saved.get(name)
         if isinstance(value, Mapping):
-            found += differences(before or {}, value)
+            # A data set's name is not the run's.
+            prefix = "data." if name == "data" else ""
+            found += [prefix + line for line in differences(before or {}, value)]
         elif before is not None and before != value:
             found.append(f"{name}: {before} there, {value} now")
     return found
