@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Size = int | tuple[int, int]
+# Pixels: a number for all images, or (N,).
+Side = int | Tensor
 
 # Of the official crop: the box's share of the area, and its width over its height, which are
 # TensorFlow's defaults; and how often a box is drawn before the whole image is taken.
@@ -92,7 +94,7 @@ def torchvision_crop(
 
 def sample_crop_boxes(
     count: int,
-    image_hw: tuple[int, int],
+    image_hw: tuple[Side, Side],
     scale: tuple[float, float] = AREA,
     ratio: tuple[float, float] = OFFICIAL_RATIO,
     generator: torch.Generator | None = None,
@@ -129,7 +131,7 @@ def sample_crop_boxes(
 
 def sample_torchvision_boxes(
     count: int,
-    image_hw: tuple[int, int],
+    image_hw: tuple[Side, Side],
     scale: tuple[float, float] = AREA,
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     generator: torch.Generator | None = None,
@@ -154,7 +156,7 @@ def sample_torchvision_boxes(
 
 
 def _first_that_fits(
-    h: Tensor, w: Tensor, allowed: Tensor, image_hw: tuple[int, int]
+    h: Tensor, w: Tensor, allowed: Tensor, image_hw: tuple[Side, Side]
 ) -> tuple[Tensor, Tensor]:
     """Of attempts (A, count) the first that is allowed and fits, else the whole image: (count,)."""
     height, width = image_hw
@@ -162,8 +164,8 @@ def _first_that_fits(
     # 0 where none fits.
     first = fits.int().argmax(dim=0, keepdim=True)  # (1, count)
     found = fits.any(dim=0)
-    h = torch.where(found, h.gather(0, first)[0], float(height))  # (count,)
-    return h, torch.where(found, w.gather(0, first)[0], float(width))
+    h = torch.where(found, h.gather(0, first)[0], height)  # (count,)
+    return h, torch.where(found, w.gather(0, first)[0], width)
 
 
 def _uniform_below(draws: Tensor, limit: Tensor) -> Tensor:
