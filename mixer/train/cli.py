@@ -138,12 +138,42 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
             changes = {name: int(match[name]) for name in ("warmup_steps", "num_steps")}
     given = {setting.name: getattr(args, setting.name) for setting in fields(Recipe)}
     changes |= {name: value for name, value in given.items() if value is not None}
+    dataset = args.dataset or dataset
+    # A folder has a test set of its own: nothing has to be held back from training.
+    if dataset.startswith("folder:"):
+        changes.setdefault("train_fraction", 1.0)
     recipe = replace(base, **changes)
     # Such a run would end before its rate is worth the name.
     if recipe.warmup_steps > recipe.num_steps:
         expected = f"at most num_steps, {recipe.num_steps}"
         raise ValueError(f"warmup_steps: expected {expected}, found {recipe.warmup_steps}")
-    return args.dataset or dataset, recipe
+    return dataset, recipe
+
+
+def what_was_meant(args: argparse.Namespace, dataset: str, recipe: Recipe) -> list[str]:
+    """What a command line sets without saying so, as lines to print."""
+    lines = []
+    base = get_recipe(args.recipe or "official")
+    if args.train_fraction is None and recipe.train_fraction != base.train_fraction:
+        less = f"--train_fraction {base.train_fraction} holds images back"
+        lines.append(f"train_fraction: 1.0, as {dataset} has its own test set; {less}")
+    by_name = _NAME.fullmatch(args.name) is not None and args.recipe is None
+    if by_name and args.dataset and args.num_steps is None:
+        steps = f"{recipe.num_steps} steps, {recipe.warmup_steps} of them warm-up"
+        lines.append(
+            f"name: {args.name} means {steps}; --num_steps and --warmup_steps say otherwise"
+        )
+    return lines
+
+
+def _check_dataset(args: argparse.Namespace, dataset: str) -> None:
+    try:
+        check_name(dataset)
+    except ValueError as error:
+        if args.dataset:
+            raise
+        source = f"the data set's name is from --name {args.name}, --dataset gives another"
+        raise ValueError(f"{error} ({source})") from None
 
 
 def resolve(args: argparse.Namespace) -> Settings:
@@ -158,7 +188,7 @@ def resolve(args: argparse.Namespace) -> Settings:
     if Path(args.name).name != args.name or args.name in ("", ".", ".."):
         raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
     dataset, recipe = recipe_of(args)
-    check_name(dataset)
+    _check_dataset(args, dataset)
     config = get_config(args.model_type, image_size=args.image_size)
     folder = Path(args.output_dir) / args.name
     options = _options(args, recipe, folder)
@@ -166,6 +196,8 @@ def resolve(args: argparse.Namespace) -> Settings:
     if recipe.from_scratch and args.pretrained_dir:
         raise ValueError("pretrained_dir: expected none for a run from scratch")
     if distributed.rank() == 0:
+        for line in what_was_meant(args, dataset, recipe):
+            print(line)
         check_writable(folder, "run folder")
         if args.resume and not (folder / STATE).exists():
             print(f"{folder}: no state to go on from, so the run starts at step 0")
