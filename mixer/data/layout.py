@@ -202,7 +202,9 @@ def _notes(classes: list[str], train: Split, test: Split) -> list[str]:
         notes.append(f"{test.folder} has no image of {_listed(missing)}")
     if endings := train.other_endings + test.other_endings:
         counts = ", ".join(f"{ending} {count}" for ending, count in sorted(endings.items()))
-        notes.append(f"left out {endings.total()} files whose endings are no image's: {counts}")
+        phone = "; save .heic photos as JPEG to use them" if ".heic" in endings else ""
+        number = endings.total()
+        notes.append(f"left out {number} files whose endings are no image's: {counts}{phone}")
     if loose := train.without_class + test.without_class:
         notes.append(f"left out {loose} images that lie beside the class folders, in none of them")
     return notes
