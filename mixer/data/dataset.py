@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mixer.data.store import ImageStore, free_memory
+
 
 @dataclass(frozen=True)
 class ImageData:
     """A data set: images uint8 (N, 3, H, W), RGB, labels int64 (N,), and the name of each class.
 
-    Label ``k`` is class ``classes[k]``, from 0. Nothing is copied.
+    Label ``k`` is class ``classes[k]``, from 0. Nothing is copied. Training images may be an
+    ``ImageStore``, which may be larger than memory.
 
     Raises:
         ValueError: the parts are not that or do not fit together; says which, what was found, what
@@ -19,7 +22,7 @@ class ImageData:
     """
 
     name: str
-    x_train: Tensor
+    x_train: Tensor | ImageStore
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
@@ -37,12 +40,16 @@ class ImageData:
             raise ValueError(f"expected images of one size in x_train and x_test, found {found}")
 
     def to(self, device: str | torch.device) -> "ImageData":
-        """The same data with all tensors on ``device``."""
-        moved = {
-            name: getattr(self, name).to(device)
-            for name in ("x_train", "y_train", "x_test", "y_test")
-        }
-        return replace(self, **moved)
+        """The same data with all tensors on ``device``.
+
+        Test images that would take more than a third of its free memory stay where they are.
+        """
+        names = ["x_train", "y_train", "y_test"]
+        moved = {name: getattr(self, name).to(device) for name in names}
+        test = self.x_test
+        if torch.device(device).type == "meta" or test.nbytes <= free_memory(device) / 3:
+            test = test.to(device)
+        return replace(self, **moved, x_test=test)
 
     def subset(self, fraction: float, seed: int = 0) -> "ImageData":
         """The same data with a random part of the training set: ``fraction`` of each class.
@@ -63,7 +70,11 @@ class ImageData:
             kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
         rows = torch.cat(kept)
         rows = rows[torch.randperm(len(rows), generator=generator)].to(self.y_train.device)
-        return replace(self, x_train=self.x_train[rows], y_train=self.y_train[rows])
+        return replace(self, x_train=_rows_of(self.x_train, rows), y_train=self.y_train[rows])
+
+
+def _rows_of(images: Tensor | ImageStore, rows: Tensor) -> Tensor | ImageStore:
+    return images.take(rows) if isinstance(images, ImageStore) else images[rows]
 
 
 def _checked_classes(classes: object) -> tuple[str, ...]:
@@ -79,6 +90,8 @@ def _checked_classes(classes: object) -> tuple[str, ...]:
 
 def _check_images(name: str, images: object) -> None:
     expected = f"{name}: expected images as a uint8 tensor (N, 3, H, W)"
+    if isinstance(images, ImageStore) and len(images) and name == "x_train":
+        return
     if not isinstance(images, Tensor):
         raise ValueError(f"{expected}, found {_kind(images)}{_from_numpy(images)}")
     shape = tuple(images.shape)

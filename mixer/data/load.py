@@ -51,7 +51,7 @@ def load_data(
     folder = Path(root) if root is not None else data_dir()
     check_name(name, folder)
     if name.startswith("folder:"):
-        return load_folder(_place(name), image_size, skip_unreadable)
+        return load_folder(_place(name), image_size, skip_unreadable, folder)
     if name == "digits":
         return load_digits()
     path = folder / f"{name}.npz"
