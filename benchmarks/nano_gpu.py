@@ -24,8 +24,7 @@ from common import RESULTS, ROOT, machine, read, write
 
 import mixer
 from mixer.data import load_data
-from mixer.recipes import RECIPES
-from mixer.train import evaluate, pick_device, pick_precision, train
+from mixer.train import RECIPES, evaluate, pick_device, pick_precision, train
 
 MODEL = "Mixer-Nano_4"
 DATASETS = {"nano-scratch-gpu": "cifar10", "nano-upstream-gpu": "tiny_imagenet32"}

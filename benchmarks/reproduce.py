@@ -24,14 +24,21 @@ import torch
 from common import RESULTS, ROOT, machine, read, write
 
 import mixer
-from mixer.checkpoint import OFFICIAL_FILES
+from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
 from mixer.data import ImageData, load_data
-from mixer.recipes import FROM_SCRATCH, PUBLISHED, PUBLISHED_TEST_IMAGES, RECIPES, Recipe
-from mixer.run_folder import History
-from mixer.train import TrainingError, evaluate, pick_accumulation, pick_device, pick_precision
+from mixer.train import (
+    RECIPES,
+    History,
+    Recipe,
+    TrainingError,
+    evaluate,
+    pick_accumulation,
+    pick_device,
+    pick_precision,
+)
 
 OWN = {"Mixer-Nano_4": "Tiny ImageNet-200 at 32 px, this project"}  # come with the package
-FINETUNING = [name for name in RECIPES if name not in FROM_SCRATCH]
+FINETUNING = [name for name, recipe in RECIPES.items() if not recipe.from_scratch]
 FIRST = PUBLISHED_TEST_IMAGES  # all whole batches of 512 in 10,000, to which the official pipeline keeps
 SAME_RUN = ("model", "recipe", "seed", "precision", "dataset")  # what tells one run from another
 
@@ -43,7 +50,7 @@ def checkpoint_path(name: str) -> Path:
 
 def upstream_of(name: str) -> str:
     """What the model was pre-trained on, in words."""
-    return OWN.get(name) or str(PUBLISHED[name]["upstream"])
+    return OWN.get(name) or OFFICIAL_FILES[name].upstream
 
 
 def sha256(path: Path) -> str:

@@ -45,8 +45,15 @@ from torchvision.transforms import v2
 import mixer
 from mixer.analysis import training_flops
 from mixer.data import ImageData, load_data
-from mixer.recipes import RECIPES
-from mixer.train import Loop, TrainingError, pick_accumulation, pick_device, pick_precision, tf32
+from mixer.train import (
+    RECIPES,
+    Loop,
+    TrainingError,
+    pick_accumulation,
+    pick_device,
+    pick_precision,
+    tf32,
+)
 
 PORT = "a port's loop, fp32"
 SHARED_MEMORY = Path("/dev/shm")  # through which DataLoader's workers hand over their batches on Linux

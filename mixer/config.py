@@ -20,16 +20,23 @@ class MixerConfig:
             patch size, or a rate is outside [0, 1).
     """
 
-    patch_size: int  # P, pixels
-    num_blocks: int  # the paper's "number of layers"
-    hidden_dim: int  # C, channels of each token
-    tokens_mlp_dim: int  # D_S, hidden width of the token-mixing MLP
-    channels_mlp_dim: int  # D_C, hidden width of the channel-mixing MLP
+    # P, pixels.
+    patch_size: int
+    # The paper's "number of layers".
+    num_blocks: int
+    # C, channels of each token.
+    hidden_dim: int
+    # D_S, hidden width of the token-mixing MLP.
+    tokens_mlp_dim: int
+    # D_C, hidden width of the channel-mixing MLP.
+    channels_mlp_dim: int
     num_classes: int = 1000
-    image_size: int | tuple[int, int] = 224  # pixels; (height, width) if rectangular
+    # Pixels; (height, width) if rectangular.
+    image_size: int | tuple[int, int] = 224
     in_channels: int = 3
     dropout: float = 0.0
-    stochastic_depth: float = 0.0  # rate of the last block; it grows linearly from 0 at the first
+    # Rate of the last block; it grows linearly from 0 at the first.
+    stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = (
@@ -55,7 +62,8 @@ class MixerConfig:
             _check_positive("image_size", side)
             if side % self.patch_size:
                 raise ValueError(
-                    f"image_size: expected multiples of the patch size {self.patch_size}, found {self.image_size!r}"
+                    f"image_size: expected multiples of the patch size {self.patch_size}, "
+                    f"found {self.image_size!r}"
                 )
         object.__setattr__(self, "image_size", tuple(sides))
         for name in ("dropout", "stochastic_depth"):
@@ -106,7 +114,8 @@ MODELS: dict[str, MixerConfig] = {
     "Mixer-Nano_4": MixerConfig(4, 8, 128, 64, 512, num_classes=10, image_size=32),
 }
 
-IMAGENET_21K_CLASSES = 21_843  # the official ImageNet-21k heads
+# The official ImageNet-21k heads.
+IMAGENET_21K_CLASSES = 21_843
 
 
 def get_config(name: str, **changes: Any) -> MixerConfig:

@@ -14,7 +14,7 @@ StrPath = str | os.PathLike[str]
 
 
 def data_dir() -> Path:
-    """The folder of data sets and checkpoints: the variable ``MIXER_DATA``, else the user's cache."""
+    """The folder of data sets and checkpoints: ``MIXER_DATA``, else the user's cache."""
     chosen = os.environ.get("MIXER_DATA")
     return Path(chosen).expanduser() if chosen else user_cache_path("mixer", appauthor=False)
 

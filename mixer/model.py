@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig, get_config
 
-LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's is 1e-5
+# Flax's default; PyTorch's is 1e-5.
+LAYER_NORM_EPS = 1e-6
 
 
 class TanhGelu(nn.Module):
@@ -28,8 +29,9 @@ class TanhGelu(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        # The same function is x·σ(2u). Compiled for a CPU the logistic form is much cheaper; elsewhere
-        # PyTorch's own kernel is. While it is exported, the operator's own name is worth more.
+        # The same function is x·σ(2u). Compiled for a CPU the logistic form is much cheaper;
+        # elsewhere PyTorch's own kernel is. While it is exported, the operator's own name is worth
+        # more.
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
         if compiled and x.device.type == "cpu":
             return logistic_gelu(x)
@@ -150,9 +152,8 @@ class MlpMixer(nn.Module):
         """Per-patch fully connected layer: (B, 3, H, W) -> (B, S, C), tokens row by row."""
         self._check_images(images)
         x = self.stem(images)  # (B, C, H/P, W/P)
-        return (
-            x.flatten(2).transpose(1, 2).contiguous()
-        )  # (B, S, C); else every norm copies its input
+        # Contiguous: else every norm copies its input.
+        return x.flatten(2).transpose(1, 2).contiguous()  # (B, S, C)
 
     def _check_images(self, images: Tensor) -> None:
         expected = (self.config.in_channels, *self.config.image_hw)
@@ -174,7 +175,8 @@ def _init_weights(module: nn.Module) -> None:
     """Flax's defaults: LeCun normal for weights, truncated at two deviations; zero biases."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         fan_in = module.weight[0].numel()
-        std = fan_in**-0.5 / 0.87962566103423978  # 0.8796…: deviation of a unit normal cut at ±2
+        # 0.8796…: deviation of a unit normal cut at ±2.
+        std = fan_in**-0.5 / 0.87962566103423978
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -10,7 +10,8 @@ from mixer.config import MODELS, MixerConfig, get_config
 
 @pytest.mark.parametrize(
     ("name", "layers", "patch", "width", "tokens", "d_s", "d_c"),
-    [  # Table 1 of the paper, at 224 pixels
+    # Table 1 of the paper, at 224 pixels.
+    [
         ("Mixer-S_32", 8, 32, 512, 49, 256, 2048),
         ("Mixer-S_16", 8, 16, 512, 196, 256, 2048),
         ("Mixer-B_32", 12, 32, 768, 49, 384, 3072),
@@ -22,7 +23,12 @@ from mixer.config import MODELS, MixerConfig, get_config
 )
 def test_table_1(name, layers, patch, width, tokens, d_s, d_c):
     c = MODELS[name]
-    assert (c.num_blocks, c.patch_size, c.hidden_dim, c.num_tokens) == (layers, patch, width, tokens)
+    assert (c.num_blocks, c.patch_size, c.hidden_dim, c.num_tokens) == (
+        layers,
+        patch,
+        width,
+        tokens,
+    )
     assert (c.tokens_mlp_dim, c.channels_mlp_dim) == (d_s, d_c)
     assert (c.num_classes, c.image_hw, c.in_channels) == (1000, (224, 224), 3)
     assert (c.dropout, c.stochastic_depth) == (0.0, 0.0)
@@ -30,7 +36,13 @@ def test_table_1(name, layers, patch, width, tokens, d_s, d_c):
 
 def test_the_small_model():
     c = MODELS["Mixer-Nano_4"]
-    assert (c.patch_size, c.num_blocks, c.hidden_dim, c.tokens_mlp_dim, c.channels_mlp_dim) == (4, 8, 128, 64, 512)
+    assert (c.patch_size, c.num_blocks, c.hidden_dim, c.tokens_mlp_dim, c.channels_mlp_dim) == (
+        4,
+        8,
+        128,
+        64,
+        512,
+    )
     assert (c.num_classes, c.image_hw, c.grid, c.num_tokens) == (10, (32, 32), (8, 8), 64)
     assert len(MODELS) == 8
 
@@ -89,9 +101,17 @@ def test_wrong_configurations_are_refused(changes, message):
         mixer.create_model(**{"name": "Mixer-B_16"} | changes)
 
 
-@pytest.mark.parametrize("size", ["patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"])
+@pytest.mark.parametrize(
+    "size", ["patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"]
+)
 def test_every_size_is_positive(size):
-    sizes = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8}
+    sizes = {
+        "patch_size": 4,
+        "num_blocks": 2,
+        "hidden_dim": 8,
+        "tokens_mlp_dim": 8,
+        "channels_mlp_dim": 8,
+    }
     assert MixerConfig(**sizes, image_size=8).num_tokens == 4
     with pytest.raises(ValueError, match=f"{size}: expected a positive integer, found 0"):
         MixerConfig(**sizes | {size: 0}, image_size=8)

@@ -1,4 +1,4 @@
-"""The model against the paper's numbers, the official numerics, and an independent NumPy transcription."""
+"""The model against the paper's numbers, the official numerics, and a NumPy transcription."""
 
 import io
 import math
@@ -15,7 +15,13 @@ from mixer.config import MixerConfig, get_config
 from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth, TanhGelu, logistic_gelu
 
 TINY = MixerConfig(
-    patch_size=4, num_blocks=3, hidden_dim=12, tokens_mlp_dim=10, channels_mlp_dim=20, num_classes=5, image_size=(8, 12)
+    patch_size=4,
+    num_blocks=3,
+    hidden_dim=12,
+    tokens_mlp_dim=10,
+    channels_mlp_dim=20,
+    num_classes=5,
+    image_size=(8, 12),
 )
 
 
@@ -31,7 +37,10 @@ def model():
 
 @pytest.fixture
 def images():
-    return torch.rand(2, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return (
+        torch.rand(2, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2
+        - 1
+    )
 
 
 def parameter_count(name, **changes):
@@ -39,7 +48,7 @@ def parameter_count(name, **changes):
         return sum(p.numel() for p in mixer.create_model(name, **changes).parameters())
 
 
-# ----------------------------------------------------------------------------------------- sizes
+# -------------------------------------------------------------------------------------------- sizes
 
 
 @pytest.mark.parametrize(
@@ -65,13 +74,20 @@ def test_parameter_counts_by_formula(name):
     c = get_config(name)
     s, width, d_s, d_c = c.num_tokens, c.hidden_dim, c.tokens_mlp_dim, c.channels_mlp_dim
     block = 4 * width + 2 * s * d_s + d_s + s + 2 * width * d_c + d_c + width
-    expected = (3 * c.patch_size**2 + 1) * width + c.num_blocks * block + 2 * width + (width + 1) * c.num_classes
+    expected = (
+        (3 * c.patch_size**2 + 1) * width
+        + c.num_blocks * block
+        + 2 * width
+        + (width + 1) * c.num_classes
+    )
     assert parameter_count(name) == expected
 
 
 def test_21k_heads():
     assert get_config("Mixer-L_16-21k").num_classes == 21_843
-    assert parameter_count("Mixer-B_16-21k") - parameter_count("Mixer-B_16") == (768 + 1) * (21_843 - 1_000)
+    assert parameter_count("Mixer-B_16-21k") - parameter_count("Mixer-B_16") == (768 + 1) * (
+        21_843 - 1_000
+    )
 
 
 def test_names_and_shapes_of_the_state_dict(model):
@@ -103,7 +119,7 @@ def test_names_and_shapes_of_the_state_dict(model):
     assert list(model.state_dict()) == list(expected)
 
 
-# -------------------------------------------------------------------------------------- numerics
+# ----------------------------------------------------------------------------------------- numerics
 
 
 def gelu(x):
@@ -124,9 +140,16 @@ def numpy_mixer(state, images, patch):
         for top in range(0, height, patch)
         for left in range(0, width, patch)
     ]
-    x = np.stack(patches, axis=1) @ state["stem.weight"].reshape(len(state["stem.bias"]), -1).T + state["stem.bias"]
+    x = (
+        np.stack(patches, axis=1) @ state["stem.weight"].reshape(len(state["stem.bias"]), -1).T
+        + state["stem.bias"]
+    )
     for i in range(sum(name.endswith("norm1.weight") for name in state)):
-        p = {name.removeprefix(f"blocks.{i}."): a for name, a in state.items() if name.startswith(f"blocks.{i}.")}
+        p = {
+            name.removeprefix(f"blocks.{i}."): a
+            for name, a in state.items()
+            if name.startswith(f"blocks.{i}.")
+        }
         y = norm(x, p["norm1.weight"], p["norm1.bias"]).swapaxes(1, 2)
         y = gelu(y @ p["token_mixing.fc1.weight"].T + p["token_mixing.fc1.bias"])
         x = x + (y @ p["token_mixing.fc2.weight"].T + p["token_mixing.fc2.bias"]).swapaxes(1, 2)
@@ -176,7 +199,11 @@ def test_every_block_s_output(model, images):
 
 def test_token_mixing_keeps_to_a_channel_and_channel_mixing_to_a_token(model):
     block = model.blocks[0]
-    block.norm1, block.norm2 = nn.Identity(), nn.Identity()  # a norm looks at all channels of a token
+    # A norm looks at all channels of a token.
+    block.norm1, block.norm2 = (
+        nn.Identity(),
+        nn.Identity(),
+    )
     x = torch.randn(1, 6, 12, dtype=torch.float64)
     touched = x.clone()
     touched[0, 2, 5] += 1.0
@@ -189,9 +216,10 @@ def test_token_mixing_keeps_to_a_channel_and_channel_mixing_to_a_token(model):
 
 
 def test_every_channel_goes_through_the_same_mlp(model):
-    """Swapping channels before token mixing, or tokens before channel mixing, swaps them after it."""
+    """Channels swapped before token mixing, or tokens before channel mixing, are so after it."""
     block = model.blocks[1]
-    block.norm1 = nn.Identity()  # its scale and bias differ from channel to channel
+    # Its scale and bias differ from channel to channel.
+    block.norm1 = nn.Identity()
     x = torch.randn(2, 6, 12, dtype=torch.float64)
     channels, tokens = torch.randperm(12), torch.randperm(6)
     assert torch.allclose(block.mix_tokens(x[:, :, channels]), block.mix_tokens(x)[:, :, channels])
@@ -200,7 +228,8 @@ def test_every_channel_goes_through_the_same_mlp(model):
 
 def test_permuted_patches_with_permuted_weights_give_the_same_logits(model, images):
     expected = model(images)
-    order = torch.tensor([3, 0, 5, 1, 4, 2])  # token i of the new image is token order[i] of the old one
+    # Token i of the new image is token order[i] of the old one.
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
     patches = images.unfold(2, 4, 4).unfold(3, 4, 4).flatten(2, 3)[:, :, order]  # (B, 3, S, P, P)
     shuffled = patches.unflatten(2, (2, 3)).permute(0, 1, 2, 4, 3, 5).reshape(images.shape)
     assert (model(shuffled) - expected).abs().max() > 1e-3
@@ -215,7 +244,8 @@ def test_permuted_patches_with_permuted_weights_give_the_same_logits(model, imag
 
 def test_tokens_are_in_row_major_order(model, images):
     touched = images.clone()
-    touched[:, :, 4:8, 0:4] += 1.0  # second row, first column of a grid of 2 x 3
+    # Second row, first column of a grid of 2 x 3.
+    touched[:, :, 4:8, 0:4] += 1.0
     changed = (model.embed(touched) != model.embed(images)).any(2)
     assert changed.tolist() == [[False, False, False, True, False, False]] * 2
 
@@ -258,7 +288,12 @@ def test_stochastic_depth_drops_each_mlp_on_its_own():
     with torch.no_grad():
         seen = block.train()(x)
         tokens = x + 2 * block.mix_tokens(x)
-        possible = [x, tokens, x + 2 * block.mix_channels(x), tokens + 2 * block.mix_channels(tokens)]
+        possible = [
+            x,
+            tokens,
+            x + 2 * block.mix_channels(x),
+            tokens + 2 * block.mix_channels(tokens),
+        ]
     matches = torch.stack([torch.isclose(seen, one).flatten(1).all(1) for one in possible])
     assert (matches.sum(0) == 1).all()
     assert matches.any(1).all()
@@ -282,7 +317,9 @@ def test_logistic_gelu_in_double_and_bfloat16():
     torch.testing.assert_close(logistic_gelu(x), exact, rtol=1e-12, atol=1e-12)
     half = x.bfloat16()
     assert logistic_gelu(half).dtype == torch.bfloat16
-    torch.testing.assert_close(logistic_gelu(half), torch.nn.functional.gelu(half, approximate="tanh"))
+    torch.testing.assert_close(
+        logistic_gelu(half), torch.nn.functional.gelu(half, approximate="tanh")
+    )
 
 
 def test_compiled_model_uses_the_logistic_form_and_agrees(monkeypatch):
@@ -290,7 +327,9 @@ def test_compiled_model_uses_the_logistic_form_and_agrees(monkeypatch):
     x = torch.randn(3, 6)
     expected = mlp(x)
     traced = []
-    compiled = torch.compile(mlp, backend=lambda graph, _: traced.append(graph.code) or graph.forward)
+    compiled = torch.compile(
+        mlp, backend=lambda graph, _: traced.append(graph.code) or graph.forward
+    )
     torch.testing.assert_close(compiled(x), expected)
     assert "sigmoid" in traced[0] and "gelu" not in traced[0]
     exported = torch.export.export(mlp, (x,)).graph_module.code
@@ -308,10 +347,15 @@ def test_both_mlps_compute_in_the_precision_of_autocast(precision):
 def test_hooks_see_all_linear_layers(model):
     seen = []
     names = [
-        f"blocks.{block}.{part}_mixing.fc{k}" for block in range(3) for part in ("token", "channel") for k in (1, 2)
+        f"blocks.{block}.{part}_mixing.fc{k}"
+        for block in range(3)
+        for part in ("token", "channel")
+        for k in (1, 2)
     ]
     for name in names:
-        model.get_submodule(name).register_forward_hook(lambda module, x, y, name=name: seen.append(name))
+        model.get_submodule(name).register_forward_hook(
+            lambda module, x, y, name=name: seen.append(name)
+        )
     model(torch.zeros(1, 3, 8, 12, dtype=torch.float64))
     assert seen == names
 
@@ -321,13 +365,14 @@ def test_dropout_acts_while_training():
     config = MixerConfig(4, 1, 8, 8, 8, num_classes=3, image_size=8, dropout=0.5)
     block = MixerBlock(config).train()
     dropped = block.token_mixing(torch.randn(50, 8, 4))
-    assert (dropped == 0).double().mean().item() == pytest.approx(0.5, abs=0.1)  # after the second layer too
+    # After the second layer too.
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.5, abs=0.1)
     x = torch.randn(2, 4, 8)
     assert not torch.equal(block(x), block(x))
     assert torch.equal(block.eval()(x), block(x))
 
 
-# --------------------------------------------------------------------------------- PyTorch's own tools
+# ------------------------------------------------------------------------------ PyTorch's own tools
 
 
 def test_state_dict_round_trip(model, images):
@@ -343,7 +388,7 @@ def test_state_dict_round_trip(model, images):
 
 
 def test_compile_forward_and_backward(model, images):
-    """With the backend that traces as the default one does, but needs no C++ compiler and no minute."""
+    """The backend traces as the default one does, but needs no C++ compiler and no minute."""
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     logits = compiled(images)
     logits.square().sum().backward()
@@ -372,7 +417,7 @@ def test_bf16_autocast(model, images):
     assert torch.allclose(logits.float(), model(images), rtol=0.1, atol=0.3)
 
 
-# ------------------------------------------------------------------------------------------ bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
@@ -381,8 +426,14 @@ def test_bf16_autocast(model, images):
         (torch.zeros(2, 3, 8, 8), r"expected shape \(B, 3, 8, 12\), found \(2, 3, 8, 8\)"),
         (torch.zeros(2, 1, 8, 12), r"expected shape \(B, 3, 8, 12\), found \(2, 1, 8, 12\)"),
         (torch.zeros(3, 8, 12), r"expected shape \(B, 3, 8, 12\), found \(3, 8, 12\)"),
-        (torch.zeros(2, 3, 8, 12, dtype=torch.uint8), "expected torch.float32 like the weights, found torch.uint8"),
-        (torch.zeros(2, 3, 8, 12, dtype=torch.float64), "expected torch.float32 like the weights, found torch.float64"),
+        (
+            torch.zeros(2, 3, 8, 12, dtype=torch.uint8),
+            "expected torch.float32 like the weights, found torch.uint8",
+        ),
+        (
+            torch.zeros(2, 3, 8, 12, dtype=torch.float64),
+            "expected torch.float32 like the weights, found torch.float64",
+        ),
     ],
 )
 def test_wrong_images_are_refused(wrong, message):
@@ -396,8 +447,16 @@ def test_integers_are_refused_under_autocast_too():
 
 
 def test_import_is_light():
-    """Heavy packages are imported where they are used: that keeps ``import mixer`` under three seconds."""
-    heavy = ["torchvision", "matplotlib", "sklearn", "skimage", "ipywidgets", "scipy", "tensorboard"]
+    """Heavy packages are imported where they are used: ``import mixer`` stays under 3 seconds."""
+    heavy = [
+        "torchvision",
+        "matplotlib",
+        "sklearn",
+        "skimage",
+        "ipywidgets",
+        "scipy",
+        "tensorboard",
+    ]
     code = f"import sys, mixer; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,7 @@
-"""An ``.npz`` whose arrays are read one at a time. Nothing is unpickled; every defect has a name."""
+"""An ``.npz`` whose arrays are read one at a time.
+
+Nothing is unpickled; every defect has a name.
+"""
 
 import math
 import os
@@ -31,9 +34,8 @@ class Archive:
             self.zip.close()
             raise CheckpointError(f"{self.path}: the same array stands in it twice")
         self.names = set(names)
-        self.scratch = np.empty(
-            0, np.uint8
-        )  # one piece of memory for all arrays, which stays in the cache
+        # One piece of memory for all arrays, which stays in the cache.
+        self.scratch = np.empty(0, np.uint8)
 
     def __enter__(self) -> "Archive":
         return self
@@ -46,13 +48,16 @@ class Archive:
         return self._read(name, header_only=True).shape
 
     def tensor(self, name: str) -> Tensor:
-        """One array as float32, all of it finite. The next call may use the same memory: copy what is to be kept."""
+        """One array as float32, all of it finite.
+
+        The next call may use the same memory: copy what is to be kept.
+        """
         array = self._read(name, header_only=False)
-        with np.errstate(
-            over="ignore"
-        ):  # float64 beyond float32 becomes infinite, and is named below
+        # A float64 beyond float32 becomes infinite, and is named below.
+        with np.errstate(over="ignore"):
             tensor = torch.from_numpy(array.astype(np.float32, copy=False))
-        # The sum is quick and shows every NaN; only where it is not finite (or overflows) is each number looked at.
+        # The sum is quick and shows every NaN; only where it is not finite (or overflows) is each
+        # number looked at.
         if not math.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise CheckpointError(
@@ -91,15 +96,15 @@ class Archive:
                 _fill(buffer, file)
         except CheckpointError:
             raise
-        except (
-            Exception
-        ) as error:  # a damaged zip or header can fail in every way that these parsers know
+        except Exception as error:
+            # A damaged zip or header can fail in every way that these parsers know.
             kind = type(error).__name__
             raise CheckpointError(
                 f"{self.path}: {name}: cannot be read ({kind}: {error})"
             ) from None
         array = buffer.view(dtype).reshape(shape, order="F" if fortran else "C")
-        if dtype.kind == "V":  # bfloat16, which NumPy knows as two bytes without a meaning
+        # This is bfloat16, which NumPy knows as two bytes without a meaning.
+        if dtype.kind == "V":
             return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         return array
 

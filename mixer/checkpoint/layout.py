@@ -13,7 +13,10 @@ from torch import Tensor
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file that cannot be read or does not fit; says which array, what was found and expected."""
+    """A checkpoint file that cannot be read or does not fit.
+
+    Says which array, what was found and what was expected.
+    """
 
 
 _LAYERS = {
@@ -39,18 +42,17 @@ def official_name(parameter: str) -> str:
 
 
 def to_official(tensor: Tensor) -> Tensor:
-    """A parameter in the official layout: (out, in) -> (in, out); (out, in, height, width) -> HWIO."""
-    return (
-        tensor.permute(2, 3, 1, 0)
-        if tensor.dim() == 4
-        else tensor.t()
-        if tensor.dim() == 2
-        else tensor
-    )
+    """A parameter in the official layout.
+
+    (out, in) -> (in, out); (out, in, height, width) -> HWIO; vectors stay.
+    """
+    if tensor.dim() == 4:
+        return tensor.permute(2, 3, 1, 0)
+    return tensor.t() if tensor.dim() == 2 else tensor
 
 
 def from_official(array: Tensor) -> Tensor:
-    """The way back: (in, out) -> (out, in); (height, width, in, out) -> (out, in, height, width)."""
-    return (
-        array.permute(3, 2, 0, 1) if array.dim() == 4 else array.t() if array.dim() == 2 else array
-    )
+    """The way back: (in, out) -> (out, in); HWIO -> (out, in, height, width); vectors stay."""
+    if array.dim() == 4:
+        return array.permute(3, 2, 0, 1)
+    return array.t() if array.dim() == 2 else array

@@ -53,9 +53,8 @@ def config_of(archive: Archive, image_size: int | tuple[int, int] | None = None)
     if side * side == tokens:
         image_size = side * patch
     elif image_size is None:
-        raise CheckpointError(
-            f"{archive.path}: {tokens} tokens are no square grid; give its image_size=(height, width)"
-        )
+        hint = "give its image_size=(height, width)"
+        raise CheckpointError(f"{archive.path}: {tokens} tokens are no square grid; {hint}")
     try:
         return MixerConfig(
             patch,
@@ -81,7 +80,8 @@ def _shape(archive: Archive, name: str, rank: int) -> tuple[int, ...]:
 
 
 def meta_model(config: MixerConfig) -> MlpMixer:
-    with torch.device("meta"):  # shapes without memory, and nothing is initialised in vain
+    # Shapes without memory, and nothing is initialised in vain.
+    with torch.device("meta"):
         return MlpMixer(config)
 
 
@@ -148,8 +148,8 @@ def load_npz(model: MlpMixer, path: StrPath, reset_head: bool = False) -> None:
     """Load an ``.npz`` into a given model, in place; on any error the model is left as it was.
 
     Args:
-        model: its patch size, depth and widths are the file's; the token grid may differ where the enlarged
-            model of ``resize_token_mixing`` has this model's token-mixing width.
+        model: its patch size, depth and widths are the file's; the token grid may differ where the
+            enlarged model of ``resize_token_mixing`` has this model's token-mixing width.
         path: as for ``from_npz``.
         reset_head: start from a zero head of the model's size instead of the file's head.
 
@@ -171,9 +171,8 @@ def load_npz(model: MlpMixer, path: StrPath, reset_head: bool = False) -> None:
         found, expected = tuple(to_official(state[name]).shape), tuple(to_official(parameter).shape)
         if found != expected:
             hint = "; reset_head=True starts a new head" if name.startswith("head.") else ""
-            raise CheckpointError(
-                f"{path}: {official_name(name)}: expected {expected} by the model, found {found}{hint}"
-            )
+            shapes = f"expected {expected} by the model, found {found}"
+            raise CheckpointError(f"{path}: {official_name(name)}: {shapes}{hint}")
     model.load_state_dict(state)
 
 

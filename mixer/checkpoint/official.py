@@ -1,4 +1,7 @@
-"""The official files: where they are, how they are fetched, and the small ones that come with the package."""
+"""The official files: where they are and how they are fetched.
+
+And the small ones that come with the package.
+"""
 
 import os
 import re
@@ -27,12 +30,19 @@ PUBLISHED_TEST_IMAGES = 9728
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of Google's, and what they say of it in the README of google-research/vision_transformer."""
+    """A file of Google's, and what they say of it.
 
-    path: str  # below OFFICIAL_URL
-    label: str  # the paper's name
-    upstream: str  # what it was pre-trained on
-    accuracy: float  # on CIFAR-10 after fine-tuning, over PUBLISHED_TEST_IMAGES, as first published
+    They say it in the README of google-research/vision_transformer.
+    """
+
+    # Below OFFICIAL_URL.
+    path: str
+    # The paper's name.
+    label: str
+    # What it was pre-trained on.
+    upstream: str
+    # On CIFAR-10 after fine-tuning, over PUBLISHED_TEST_IMAGES, as first published.
+    accuracy: float
     note: str = ""
 
 
@@ -84,7 +94,9 @@ def bundled(name: str) -> Path:
 
 
 def pretrained(name: str) -> Path:
-    """The checkpoint of that name: one that comes with the package, or an official one, downloaded if need be.
+    """The checkpoint of that name.
+
+    One that comes with the package, or an official one, which is downloaded if need be.
 
     Raises:
         ValueError: there is none of that name.
@@ -107,16 +119,18 @@ def download(
     timeout: float = 30.0,
     progress: bool = True,
 ) -> Path:
-    """Path of an official checkpoint, fetched the first time; whole and checked, or not there at all.
+    """Path of an official checkpoint, fetched the first time.
 
-    A broken transfer is taken up where it stopped, now or in a later call. The file gets its name only after its
-    length, its zip structure with every CRC, and the names and shapes of its arrays were found right. Two processes
-    at once: the second waits for the first.
+    It is whole and checked, or not there at all. A broken transfer is taken up where it stopped,
+    now or in a later call. The file gets its name only after its length, its zip structure with
+    every CRC, and the names and shapes of its arrays were found right. Two processes at once: the
+    second waits for the first.
 
     Args:
         name: a key of ``OFFICIAL_FILES``, such as ``"Mixer-B_16"`` or ``"Mixer-L_16-21k"``.
         root: the folder; ``checkpoints`` in ``data_dir()`` if not given.
-        base_url: another source of the same files; else the variable ``MIXER_CHECKPOINT_URL``, else Google's.
+        base_url: another source of the same files; else the variable ``MIXER_CHECKPOINT_URL``,
+            else Google's.
         attempts: how often a transfer is begun or taken up.
         timeout: seconds without a byte after which a transfer counts as broken.
         progress: whether to show a bar.
@@ -127,10 +141,10 @@ def download(
         CheckpointError: what was sent is not the file.
     """
     path = official_path(name, root)
-    url = f"{base_url or os.environ.get('MIXER_CHECKPOINT_URL') or OFFICIAL_URL}/{OFFICIAL_FILES[name].path}"
-    if (
-        path.exists()
-    ):  # asked before the lock, which a folder that is only to be read could not hold
+    base = base_url or os.environ.get("MIXER_CHECKPOINT_URL") or OFFICIAL_URL
+    url = f"{base}/{OFFICIAL_FILES[name].path}"
+    # Asked before the lock, which a folder that is only to be read could not hold.
+    if path.exists():
         verify(path, name)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,18 +153,13 @@ def download(
             verify(path, name)
             return path
         part = path.with_name(f".{path.name}.part")
-        resumed = part.exists()
         try:
-            _fetch(url, part, attempts, timeout, progress)
-            if resumed and not _is_right(
-                part, name
-            ):  # the old piece was of another file: once more, from the start
-                part.unlink()
-                _fetch(url, part, attempts, timeout, progress)
+            _fetch_the_right(name, url, part, attempts, timeout, progress)
         except (OSError, HTTPException) as error:
+            hint = f"Fetch {url} by other means and put it at {path}"
+            anywhere = "from_npz also reads it from anywhere, under any name."
             raise ConnectionError(
-                f"{name} could not be downloaded ({error}). Fetch {url} by other means and put it at {path}; "
-                "from_npz also reads it from anywhere, under any name."
+                f"{name} could not be downloaded ({error}). {hint}; {anywhere}"
             ) from error
         try:
             verify(part, name)
@@ -162,13 +171,12 @@ def download(
 
 
 def verify(path: Path, name: str) -> None:
-    """Raise ``CheckpointError`` unless the file holds the named model, every byte as it was written."""
+    """Raise ``CheckpointError`` unless the file holds the named model, as it was written."""
     with Archive(path) as archive:
         found, expected = config_of(archive), get_config(name)
         if found != expected:
-            raise CheckpointError(
-                f"{path}: expected {name}, {expected}, found {found}; delete it and download it again"
-            )
+            models = f"expected {name}, {expected}, found {found}"
+            raise CheckpointError(f"{path}: {models}; delete it and download it again")
         for parameter in meta_model(expected).state_dict():
             archive.tensor(official_name(parameter))
 
@@ -181,6 +189,17 @@ def _is_right(path: Path, name: str) -> bool:
     return True
 
 
+def _fetch_the_right(
+    name: str, url: str, part: Path, attempts: int, timeout: float, progress: bool
+) -> None:
+    """Fetch what is missing; all of it, if the piece that was there is of another file."""
+    resumed = part.exists()
+    _fetch(url, part, attempts, timeout, progress)
+    if resumed and not _is_right(part, name):
+        part.unlink()
+        _fetch(url, part, attempts, timeout, progress)
+
+
 def _fetch(url: str, part: Path, attempts: int, timeout: float, progress: bool) -> None:
     """Append what is missing of ``url`` to ``part``."""
     for attempt in range(1, attempts + 1):
@@ -191,9 +210,8 @@ def _fetch(url: str, part: Path, attempts: int, timeout: float, progress: bool) 
                 f"the connection broke off after {part.stat().st_size} bytes"
             )
         except HTTPError as answer:
-            if (
-                answer.code == 416 and part.exists()
-            ):  # nothing after what we have: begin anew if that is not the file
+            # Nothing after what we have: begin anew if that is not the file.
+            if answer.code == 416 and part.exists():
                 part.unlink()
             elif answer.code < 500:
                 raise
@@ -212,7 +230,8 @@ def _fetch_once(url: str, part: Path, timeout: float, progress: bool) -> bool:
     with urlopen(request, timeout=timeout) as answer:
         start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
         if answer.status != 206 or start is None or int(start[1]) != have:
-            have = 0  # the server sends the whole file, whatever we asked for
+            # The server sends the whole file, whatever we asked for.
+            have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         free = shutil.disk_usage(part.parent).free

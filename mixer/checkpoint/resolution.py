@@ -15,13 +15,14 @@ def resize_token_mixing(
 ) -> tuple[dict[str, Tensor], MixerConfig]:
     """Fit the token-mixing MLPs to another grid of tokens.
 
-    Grown K times in each direction (paper, appendix C), the MLP becomes K x K copies of the old one, each on its
-    own tile of the image: block-diagonal weights, repeated biases, a hidden width K² times as large. On a mosaic
-    of K x K images the logits are then the mean of the old model's.
+    Grown K times in each direction (paper, appendix C), the MLP becomes K x K copies of the old
+    one, each on its own tile of the image: block-diagonal weights, repeated biases, a hidden width
+    K² times as large. On a mosaic of K x K images the logits are then the mean of the old model's.
 
-    For every other grid the hidden width stays: tokens are resampled to the old grid, mixed there by the old MLP,
-    and its result resampled back, both bilinearly (antialiased where the grid shrinks). Both are linear, so they
-    fold into the weights; what is constant over the image stays exactly as it was.
+    For every other grid the hidden width stays: tokens are resampled to the old grid, mixed there
+    by the old MLP, and its result resampled back, both bilinearly (antialiased where the grid
+    shrinks). Both are linear, so they fold into the weights; what is constant over the image stays
+    exactly as it was.
 
     Args:
         state: parameters of a model of ``source``.
@@ -36,9 +37,8 @@ def resize_token_mixing(
     (rows, columns), (new_rows, new_columns) = source.grid, target.grid
     factor = new_rows // rows
     if (rows * factor, columns * factor) == (new_rows, new_columns):
-        order = _tile_order(
-            source.grid, factor
-        )  # (K² S,): where token r of the image stands, tile by tile
+        # Where token r of the image stands, tile by tile.
+        order = _tile_order(source.grid, factor)  # (K² S,)
         target = replace(target, tokens_mlp_dim=source.tokens_mlp_dim * factor**2)
     for block in range(source.num_blocks):
         prefix = f"blocks.{block}.token_mixing."
@@ -59,14 +59,17 @@ def resize_token_mixing(
 
 
 def _tile_order(grid: tuple[int, int], factor: int) -> Tensor:
-    """For each token of the large grid, row by row: its place when the tokens stand tile by tile."""
+    """For each token of the large grid, row by row: its place when they stand tile by tile."""
     rows, columns = grid
     places = torch.arange(rows * columns * factor**2).view(factor, factor, rows, columns)
     return places.permute(0, 2, 1, 3).reshape(-1)  # (K rows K columns,)
 
 
 def _resampling(source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Matrix (T, S) that resamples a grid of S tokens to one of T, bilinearly; each row sums to one."""
+    """Matrix (T, S) that resamples a grid of S tokens to one of T, bilinearly.
+
+    Each row sums to one.
+    """
     tokens = source[0] * source[1]
     basis = torch.eye(tokens).view(1, tokens, *source)
     return F.interpolate(basis, size=target, mode="bilinear", antialias=True).view(tokens, -1).t()

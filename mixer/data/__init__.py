@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors, and the augmentations, batched, on the device where the images lie."""
+"""Data sets as uint8 tensors; the augmentations, batched, on the device where the images lie."""
 
 from mixer.data.dataset import ImageData
 from mixer.data.load import check_name, load_data

@@ -1,7 +1,7 @@
 """The images of a folder, decoded once: bytes one after another in a file, and an index of them.
 
-The index says which files were decoded, by name, size and time, and how many of them are in the file
-of bytes by now. It is written whole, after the bytes it speaks of; so a process that was killed
+The index says which files were decoded, by name, size and time, and how many of them are in the
+file of bytes by now. It is written whole, after the bytes it speaks of; so a process that was killed
 leaves what the next one goes on from, and what is there is never half an image.
 """
 
@@ -40,7 +40,7 @@ Read = Callable[[Path], np.ndarray]
 
 @dataclass
 class Index:
-    """What is in the file of bytes: the shape of each image in order, of an unreadable one zeros."""
+    """What is in the file of bytes: the shape of each image in order, zeros for an unreadable one."""
 
     key: str
     shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -104,20 +104,23 @@ class Cache:
             ValueError: an image cannot be read, and ``skip_unreadable`` is false.
             OSError: the cache cannot be written.
         """
-        index = self._index()
+        index = self._index(skip_unreadable)
         if len(index.shapes) < len(self.paths):
             with _locked(self.bytes_path.with_suffix(".lock"), what):
                 # Another process may have gone on meanwhile.
-                index = self._index()
-                self._go_on(index, skip_unreadable, what)
+                index = self._index(skip_unreadable)
+                if len(index.shapes) < len(self.paths):
+                    self._go_on(index, skip_unreadable, what)
+        return index
+
+    def _index(self, skip_unreadable: bool) -> Index:
+        index = read_index(self.index_path, self.key)
+        there = self.bytes_path.stat().st_size if self.bytes_path.exists() else 0
+        if there < index.num_bytes():
+            return Index(self.key)
         if index.errors and not skip_unreadable:
             raise ValueError(next(iter(index.errors.values())))
         return index
-
-    def _index(self) -> Index:
-        index = read_index(self.index_path, self.key)
-        there = self.bytes_path.stat().st_size if self.bytes_path.exists() else 0
-        return index if there >= index.num_bytes() else Index(self.key)
 
     def _go_on(self, index: Index, skip_unreadable: bool, what: str) -> None:
         if not index.shapes:
@@ -140,7 +143,7 @@ class Cache:
                     index.errors[len(index.shapes)] = found
                     index.shapes.append((0, 0, 0))
                     if not skip_unreadable:
-                        return
+                        raise ValueError(found)
                 else:
                     file.write(found.tobytes())
                     index.shapes.append(found.shape)
@@ -157,7 +160,7 @@ class Cache:
 
 @contextmanager
 def _locked(path: Path, what: str) -> Iterator[None]:
-    """Inside, no other process fills the same cache; the lock of a process that was killed is free."""
+    """Inside, no other process fills the same cache. A killed process leaves its lock free."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0.2)
@@ -197,11 +200,16 @@ def _decoded(paths: Sequence[Path], read: Read) -> Iterator[np.ndarray | str]:
     # A process that was made to end with its parent may have none of its own.
     if len(paths) < WORTH_WORKERS or multiprocessing.current_process().daemon:
         workers = 0
-    options: dict[str, Any] = {"num_workers": workers}
-    if workers:
-        way = "fork" if sys.platform == "linux" else "spawn"
-        options |= {"prefetch_factor": 8, "multiprocessing_context": way}
-    # A generator of its own, so that torch's global one is not touched. Arrays of NumPy travel
-    # through pipes, where tensors would fill the shared memory, of which containers have little.
-    more = {"batch_size": None, "collate_fn": _as_it_is, "generator": Generator()}
-    yield from DataLoader(_Files(paths, read), **options, **more)
+    way = "fork" if sys.platform == "linux" else "spawn"
+    yield from DataLoader(
+        _Files(paths, read),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        multiprocessing_context=way if workers else None,
+        # Arrays of NumPy travel through pipes; tensors would go through shared memory, of which
+        # containers have little.
+        collate_fn=_as_it_is,
+        # Its own, so that torch's global one is not touched.
+        generator=Generator(),
+    )

@@ -48,7 +48,7 @@ def load_folder(
         warnings.warn(f"{root}: {note}", stacklevel=3)
     place = _place(keep_in or data_dir(), root, image_hw)
     train, y_train = _decoded(layout, "train", place, image_hw, skip_unreadable)
-    test, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
+    _, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
     layout.check(y_train.tolist(), y_test.tolist())
     # Else sorted by class.
     order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))

@@ -2,18 +2,19 @@
 
 import mmap
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+_CPU = torch.device("cpu")
+
 # Images that are resampled at a time, so that the intermediate results stay small.
 _AT_A_TIME = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """A batch of images of different sizes, RGB.
 
@@ -43,23 +44,22 @@ class Pictures:
         Bilinear without antialiasing. Each pixel is worked out from the four that it lies between,
         wherever their image is in memory, so that nothing is padded.
         """
-        parts = [part.split(_AT_A_TIME) for part in (self.starts, self.sizes[:, 1], boxes)]
-        done = [self._cropped(*part, size) for part in zip(*parts, strict=True)]
-        return torch.cat(done)
+        parts = range(0, len(self), _AT_A_TIME)
+        return torch.cat([self._cropped(slice(n, n + _AT_A_TIME), boxes, size) for n in parts])
 
-    def _cropped(
-        self, starts: Tensor, widths: Tensor, boxes: Tensor, size: Sequence[int]
-    ) -> Tensor:
-        top, left, height, width = boxes.unbind(1)
+    def _cropped(self, part: slice, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        starts, widths = self.starts[part], self.sizes[part, 1]
+        top, left, height, width = boxes[part].unbind(1)
         y0, y1, down = _between(top, height, size[0])  # (B, h)
         x0, x1, right = _between(left, width, size[1])  # (B, w)
-        right = right[:, None, :, None]
-        rows = []
-        for y in (y0, y1):
+
+        def row(y: Tensor) -> Tensor:
             line = (starts[:, None] + y * widths[:, None])[:, :, None]  # (B, h, 1)
             one, other = (self.pixels[line + x[:, None]].float() for x in (x0, x1))
-            rows.append(torch.lerp(one, other, right))  # (B, h, w, 3)
-        return torch.lerp(*rows, down[:, :, None, None]).permute(0, 3, 1, 2)  # (B, 3, h, w)
+            return torch.lerp(one, other, right[:, None, :, None])  # (B, h, w, 3)
+
+        images = torch.lerp(row(y0), row(y1), down[:, :, None, None])
+        return images.permute(0, 3, 1, 2)  # (B, 3, h, w)
 
 
 def _between(start: Tensor, length: Tensor, out: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,13 +73,13 @@ def _between(start: Tensor, length: Tensor, out: int) -> tuple[Tensor, Tensor, T
     return start[:, None] + before, start[:, None] + after, centers - before
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageStore:
     """The images of a data set, of different sizes, mostly in a file that is mapped into memory.
 
     Indexed by a slice or by rows it gives them at one size, as a tensor would: uint8
-    (n, 3, h, w); that is what tests and pictures take. ``batch`` gives them as they are stored, with
-    all their detail, for crops.
+    (n, 3, h, w); that is what tests and pictures take. ``batch`` gives them as they are stored,
+    with all their detail, for crops.
     """
 
     # As they are stored, in the file.
@@ -89,7 +89,7 @@ class ImageStore:
     # The size at which indexing gives them.
     image_hw: tuple[int, int]
     # Where batches come out.
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
     # All pixels, where the device has room for them; else each batch is gathered and sent there.
     resident: Tensor | None = None
     # What ``pixels`` are mapped from.

@@ -1,7 +1,8 @@
 """Scaling, resizing and the augmentations, batched, on the device where the images lie.
 
-Images are uint8 (N, 3, H, W), RGB, until ``normalize`` turns them into what the model takes. Every random
-operation draws anew for each image and takes a ``torch.Generator`` on the images' device (``None``: torch's own).
+Images are uint8 (N, 3, H, W), RGB, until ``normalize`` turns them into what the model takes. Every
+random operation draws anew for each image and takes a ``torch.Generator`` on the images' device
+(``None``: torch's own).
 """
 
 import math
@@ -23,9 +24,10 @@ def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def resize(images: Tensor, size: Size) -> Tensor:
-    """Bilinear, without antialiasing and without cropping, as the official evaluation (``tf.image.resize``).
+    """Bilinear, without antialiasing and without cropping.
 
-    (N, 3, H, W), uint8 or float -> float (N, 3, h, w) in the same range; images of that size come back as they are.
+    As the official evaluation does it (``tf.image.resize``). (N, 3, H, W), uint8 or float -> float
+    (N, 3, h, w) in the same range; images of that size come back as they are.
     ``size`` is pixels, one number or (height, width).
     """
     target = _pair(size)
@@ -44,7 +46,8 @@ class Share:
     """
 
     own: slice
-    count: int  # images in the whole batch
+    # Images in the whole batch.
+    count: int
 
 
 def _share_of(images: Tensor, share: Share | None) -> Share:
@@ -81,8 +84,8 @@ def sample_crop_boxes(
 ) -> Tensor:
     """Boxes (count, 4), int64 pixels: top, left, height, width.
 
-    The area is uniform in ``scale`` and the ratio log-uniform in ``ratio``. The first of ATTEMPTS draws that
-    fits into the image is taken, the whole image if none does.
+    The area is uniform in ``scale`` and the ratio log-uniform in ``ratio``. The first of ATTEMPTS
+    draws that fits into the image is taken, the whole image if none does.
     """
     height, width = image_hw
     draws = torch.rand(4, ATTEMPTS, count, generator=generator, device=device)
@@ -102,11 +105,11 @@ def sample_crop_boxes(
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
-    """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``: float (N, 3, h, w).
+    """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``.
 
-    Bilinear interpolation is linear in the pixels and separable, so a batch of different boxes is two batched
-    matrix products with a matrix of weights for each image. The same as torchvision's ``resized_crop`` with
-    ``antialias=False``, image by image.
+    Float (N, 3, h, w). Bilinear interpolation is linear in the pixels and separable, so a batch of
+    different boxes is two batched matrix products with a matrix of weights for each image. The same
+    as torchvision's ``resized_crop`` with ``antialias=False``, image by image.
     """
     height, width = _pair(size)
     top, left, h, w = boxes.unbind(1)
@@ -116,10 +119,9 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
 
 
 def _interpolation(start: Tensor, length: Tensor, out: int, full: int) -> Tensor:
-    """Weights (N, out, full) that resample ``length`` pixels from ``start`` to ``out``, linearly."""
-    centers = (torch.arange(out, device=start.device) + 0.5) * (
-        length[:, None] / out
-    ) - 0.5  # (N, out)
+    """Weights (N, out, full) that resample ``length`` pixels from ``start`` to ``out``."""
+    step = length[:, None] / out
+    centers = (torch.arange(out, device=start.device) + 0.5) * step - 0.5  # (N, out)
     centers = torch.minimum(centers.clamp(min=0), length[:, None] - 1.0) + start[:, None]
     pixels = torch.arange(full, device=start.device)
     return (1.0 - (centers[..., None] - pixels).abs()).clamp(min=0)  # (N, out, full)
@@ -142,15 +144,17 @@ def random_crop(
 
 
 def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
-    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N): rows and columns from the padded corner."""
+    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N).
+
+    Those are rows and columns from the padded corner.
+    """
     height, width = _hw(images)
     padded = F.pad(images, [padding] * 4)  # (N, 3, H + 2p, W + 2p)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)
     columns = offsets[1][:, None] + torch.arange(width, device=images.device)  # (N, W)
     image = torch.arange(len(images), device=images.device)[:, None, None]
-    cropped = padded.permute(0, 2, 3, 1)[
-        image, rows[:, :, None], columns[:, None, :]
-    ]  # (N, H, W, 3)
+    places = image, rows[:, :, None], columns[:, None, :]
+    cropped = padded.permute(0, 2, 3, 1)[places]  # (N, H, W, 3)
     return cropped.permute(0, 3, 1, 2)  # (N, 3, H, W)
 
 
@@ -171,9 +175,8 @@ def flip(images: Tensor, which: Tensor) -> Tensor:
 def _pair(size: Size) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
-        raise ValueError(
-            f"size: expected pixels, one positive number or (height, width), found {size!r}"
-        )
+        expected = "pixels, one positive number or (height, width)"
+        raise ValueError(f"size: expected {expected}, found {size!r}")
     return height, width
 
 

@@ -19,25 +19,21 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     Raises:
         ValueError: no such device, not on this machine, or more processes than GPUs.
     """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
-        chosen = torch.device(
-            device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        chosen = torch.device(device if device is not None else "cuda" if gpus else "cpu")
     except RuntimeError:
         raise ValueError(f"device: expected cuda, cuda:1, mps or cpu, found {device!r}") from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= (
-        torch.cuda.device_count() if torch.cuda.is_available() else 0
-    ):
-        raise ValueError(
-            f"device: expected one of this machine, found {device}, but PyTorch sees no such CUDA GPU"
-        )
+    if chosen.type == "cuda" and (chosen.index or 0) >= gpus:
+        found = f"found {device}, but PyTorch sees no such CUDA GPU"
+        raise ValueError(f"device: expected one of this machine, {found}")
     if chosen.type == "cuda" and chosen.index is None:
-        rank, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        rank = int(os.environ.get("LOCAL_RANK", 0))
         if rank >= gpus:
-            raise ValueError(
-                f"processes: expected at most one for each GPU of this machine, {gpus}, found {rank + 1}"
-            )
-        return torch.device("cuda", rank)  # torchrun gives each process a GPU
+            expected = f"at most one for each GPU of this machine, {gpus}"
+            raise ValueError(f"processes: expected {expected}, found {rank + 1}")
+        # Each process of torchrun has a GPU of its own.
+        return torch.device("cuda", rank)
     if device is not None:
         return chosen
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -46,8 +42,8 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 def pick_precision(device: torch.device, precision: str = "auto") -> str:
     """``"fp32"``, ``"bf16"`` or ``"fp16"``: what is asked for, or what the device does natively.
 
-    On CUDA bf16 needs compute capability 8.0: ``torch.cuda.is_bf16_supported()`` is true on a T4 as well,
-    by slow emulation. On a CPU bf16 pays only with AVX512-BF16 or AMX instructions.
+    On CUDA bf16 needs compute capability 8.0: ``torch.cuda.is_bf16_supported()`` is true on a T4 as
+    well, by slow emulation. On a CPU bf16 pays only with AVX512-BF16 or AMX instructions.
 
     Raises:
         ValueError: an unknown precision, or fp16 on a device that trains without it.
@@ -68,10 +64,11 @@ def pick_precision(device: torch.device, precision: str = "auto") -> str:
 def pick_accumulation(
     config: MixerConfig, batch_size: int, device: torch.device, precision: str
 ) -> int:
-    """Into how many parts to split a batch so that training fits into a CUDA device's memory; 1 on other devices.
+    """Into how many parts to split a batch so that training fits into a CUDA device's memory.
 
-    On the safe side: the activations, and a quarter of them for what lives shortly, may take 0.7 of the memory. If
-    that is too much all the same, ``train`` says what to try.
+    1 on other devices. On the safe side: the activations, and a quarter of them for what lives
+    shortly, may take 0.7 of the memory. If that is too much all the same, ``train`` says what to
+    try.
     """
     if device.type != "cuda":
         return 1
@@ -84,18 +81,17 @@ def pick_accumulation(
 
 
 def activation_bytes(config: MixerConfig, precision: str = "fp32") -> int:
-    """What the backward pass of one image needs, as the forward pass keeps it: bytes, without stem and head.
+    """What the backward pass of one image needs, as the forward pass keeps it.
 
-    In each block both norms keep what goes in, their products what comes out; both MLPs keep their hidden layer
-    before and after the GELU. On a GPU autocast runs norms in fp32, so with half precision two tables stay twice as
-    large.
+    In bytes, without stem and head. In each block both norms keep what goes in, their products what
+    comes out; both MLPs keep their hidden layer before and after the GELU. On a GPU autocast runs
+    norms in fp32, so with half precision two tables stay twice as large.
     """
     table = config.num_tokens * config.hidden_dim
     hidden = config.hidden_dim * config.tokens_mlp_dim + config.num_tokens * config.channels_mlp_dim
-    numbers, size = (
-        (4 * table + 2 * hidden, 4) if precision == "fp32" else (6 * table + 2 * hidden, 2)
-    )
-    return config.num_blocks * numbers * size
+    if precision == "fp32":
+        return config.num_blocks * 4 * (4 * table + 2 * hidden)
+    return config.num_blocks * 2 * (6 * table + 2 * hidden)
 
 
 def _cpu_has_bf16() -> bool:
@@ -136,7 +132,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 @contextmanager
 def tf32(device: torch.device) -> Iterator[None]:
-    """Inside, fp32 matrix products on a CUDA device run in TF32 where it has that; afterwards as before."""
+    """Inside, fp32 matrix products on a CUDA device run in TF32 where it has that.
+
+    Afterwards as before.
+    """
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

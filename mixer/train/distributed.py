@@ -1,6 +1,6 @@
-"""Several processes, one run: what ``torchrun`` starts, each with a device and a share of every batch.
+"""Several processes, one run: what ``torchrun`` starts.
 
-In a single process every function here does nothing.
+Each has a device and a share of every batch. In a single process every function here does nothing.
 """
 
 import os

@@ -15,8 +15,10 @@ from mixer.train.device import autocast
 class Evaluation:
     """Scores over a whole set of images; nothing is dropped."""
 
-    accuracy: float  # share of images whose highest logit is the label, 0 to 1
-    loss: float  # mean cross-entropy, nats
+    # Share of images whose highest logit is the label, 0 to 1.
+    accuracy: float
+    # Mean cross-entropy, nats.
+    loss: float
     predictions: Tensor  # (N,) int64, on the CPU
     num_images: int
 

@@ -74,7 +74,8 @@ class Loop:
         self.history = History()
         self.last_good_state = "no state had been written yet"
         self._asked_at = time.perf_counter()
-        self._first_step: int | None = None
+        # Steps of this process after its first, which compiles, and their seconds.
+        self._warm_steps, self._warm_seconds = -1, 0.0
 
     def run_step(self) -> float:
         """One step of the optimisers; returns its training loss."""
@@ -88,7 +89,7 @@ class Loop:
         self.history.lr.append(rate)
         self.history.loss.append(loss)
         self.step += 1
-        self.history.seconds += time.perf_counter() - started
+        self._note_seconds(time.perf_counter() - started)
         return loss
 
     def _set_learning_rate(self) -> float:
@@ -157,9 +158,22 @@ class Loop:
         return f"{held}; try {other}"
 
     def images_per_second(self) -> float:
-        """Of training alone."""
+        """Of training alone, without the first step of this process, which compiles.
+
+        Where there is no other step: of the steps before, or of that one.
+        """
+        if self._warm_steps > 0:
+            return self._warm_steps * self.recipe.batch_size / max(self._warm_seconds, 1e-9)
+        if self.history.images_per_second:
+            return self.history.images_per_second
         images = len(self.history.steps) * self.recipe.batch_size
         return images / max(self.history.seconds, 1e-9)
+
+    def _note_seconds(self, seconds: float) -> None:
+        self.history.seconds += seconds
+        self._warm_steps += 1
+        if self._warm_steps:
+            self._warm_seconds += seconds
 
     def test(self, batch_size: int) -> float:
         """Score the test set, every image once, over all processes; returns the accuracy."""
@@ -204,6 +218,7 @@ class Loop:
     def save(self, path: StrPath, settings: dict) -> None:
         """Write everything needed to go on to ``path``, whole or not at all."""
         self._note_wall_time()
+        self.history.images_per_second = self.images_per_second()
         more = {"step": self.step, "history": asdict(self.history)}
         meta = {**settings, **more, "scaler": self.scaler.state_dict()}
         state.write_state(path, state.collect(self.model, self.optimizers, self.ema), meta)

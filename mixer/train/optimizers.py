@@ -11,10 +11,11 @@ from mixer.train.recipes import Recipe
 def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
-    Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update of a matrix by
-    the nearest orthogonal one; it takes the linear layers of the blocks, or of channel mixing alone, AdamW the rest.
-    Its steps are scaled to the size of AdamW's (Liu et al., 2025, arXiv:2502.16982), so one rate can serve both.
-    Each group's ``lr_scale`` is its rate over the recipe's.
+    Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update
+    of a matrix by the nearest orthogonal one; it takes the linear layers of the blocks, or of
+    channel mixing alone, AdamW the rest. Its steps are scaled to the size of AdamW's (Liu et al.,
+    2025, arXiv:2502.16982), so one rate can serve both. Each group's ``lr_scale`` is its rate over
+    the recipe's.
 
     Raises:
         ValueError: Muon with a torch that has none.
@@ -23,45 +24,35 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     if recipe.optimizer == "sgd":
         fused = next(model.parameters()).device.type == "cuda"
         groups["vectors"]["weight_decay"] = recipe.weight_decay
-        return [
-            torch.optim.SGD(
-                list(groups.values()), lr=recipe.learning_rate, momentum=0.9, fused=fused
-            )
-        ]
+        every = list(groups.values())
+        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=fused)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         if not hasattr(torch.optim, "Muon"):
-            raise ValueError(
-                f"optimizer: muon needs torch 2.9 or later, found {torch.__version__}; use adamw"
-            )
-        parts = (
-            ["channel_mixing"]
-            if recipe.muon_parts == "channel_mixing"
-            else ["channel_mixing", "token_mixing"]
-        )
+            found = f"found {torch.__version__}; use adamw"
+            raise ValueError(f"optimizer: muon needs torch 2.9 or later, {found}")
+        parts = ["channel_mixing"]
+        if recipe.muon_parts == "blocks":
+            parts.append("token_mixing")
         inner = [groups.pop(part) for part in parts]
-        optimizers.append(
-            torch.optim.Muon(inner, lr=recipe.learning_rate, adjust_lr_fn="match_rms_adamw")
-        )
-    return [
-        *optimizers,
-        torch.optim.AdamW(list(groups.values()), lr=recipe.learning_rate, fused=True),
-    ]
+        muon = torch.optim.Muon(inner, lr=recipe.learning_rate, adjust_lr_fn="match_rms_adamw")
+        optimizers.append(muon)
+    rest = list(groups.values())
+    return [*optimizers, torch.optim.AdamW(rest, lr=recipe.learning_rate, fused=True)]
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The parameters by part, each with its rate's share of the recipe's and its decay; vectors have no decay."""
+    """The parameters by part, each with its rate's share of the recipe's and its decay.
+
+    Vectors have no decay.
+    """
 
     def group(part: str) -> dict[str, Any]:
-        rate, decay = (
-            getattr(recipe, f"{part}_{what}", None) for what in ("learning_rate", "weight_decay")
-        )
+        rate = getattr(recipe, f"{part}_learning_rate", None)
+        decay = getattr(recipe, f"{part}_weight_decay", None)
         scale = 1.0 if rate is None else rate / recipe.learning_rate
-        return {
-            "params": [],
-            "lr_scale": scale,
-            "weight_decay": recipe.weight_decay if decay is None else decay,
-        }
+        decay = recipe.weight_decay if decay is None else decay
+        return {"params": [], "lr_scale": scale, "weight_decay": decay}
 
     groups = {part: group(part) for part in ("channel_mixing", "token_mixing", "outer")}
     groups["vectors"] = {**group("outer"), "weight_decay": 0.0}

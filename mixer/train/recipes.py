@@ -160,7 +160,8 @@ RECIPES: dict[str, Recipe] = {
     "official": Recipe(),
     "cifar10-100_500": Recipe(num_steps=500, warmup_steps=100),
     "colab": Recipe(num_steps=100, warmup_steps=5),
-    # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 of CIFAR-10.
+    # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 one of
+    # CIFAR-10.
     "nano-upstream-cpu": replace(
         _NANO_PRETRAIN, num_steps=10 * 781, warmup_steps=800, cutmix=0.0, mixup=0.1
     ),
@@ -181,7 +182,8 @@ RECIPES: dict[str, Recipe] = {
         warmup_steps=400,
         label_smoothing=0.05,
     ),
-    # The same on a GPU, where minutes are enough for much longer runs; 97 and 48 steps of 1,024 are an epoch.
+    # The same on a GPU, where minutes are enough for much longer runs; 97 and 48 steps of 1,024 are
+    # an epoch.
     "nano-upstream-gpu": replace(
         _NANO_PRETRAIN, num_steps=150 * 97, warmup_steps=1000, batch_size=1024, stochastic_depth=0.1
     ),

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixer import drawing
 from mixer.checkpoint import save_npz
 from mixer.files import check_writable, remove_leftovers, write_text
 from mixer.model import MlpMixer
@@ -25,7 +24,7 @@ class History:
     eval_steps: list[int] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
-    # Of training alone, without evaluation and without the first step of each process, which compiles.
+    # Of training alone, without the first step of the process, which compiles.
     images_per_second: float = 0.0
     # Of training alone.
     seconds: float = 0.0
@@ -63,7 +62,10 @@ class RunFolder:
             raise OSError(f"{path}: the run needs {sizes}")
 
     def open(self, settings: Mapping[str, Any], history: History) -> None:
-        """Write the settings and what was measured before; later lines of a killed run are dropped."""
+        """Write the settings and what was measured before.
+
+        Later lines of a killed run are dropped.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         write_text(self.path / "config.json", json.dumps(settings, indent=1) + "\n")
@@ -94,6 +96,8 @@ class RunFolder:
 
     def finish(self, history: History, weights: MlpMixer, chance: float) -> None:
         """Write the model in the official layout, the history, and the picture of the curves."""
+        from mixer import drawing
+
         self.board.close()
         save_npz(weights, self.path / "model.npz")
         write_text(self.path / "history.json", json.dumps(asdict(history)))

@@ -89,7 +89,8 @@ def train(
     With weight averaging the model ends with the averaged weights. Under ``torchrun``, inside
     ``distributed.joined``, all processes call this alike: each trains on its own part of every
     batch (PyTorch's DDP) and scores its own part of the test set; process 0 writes the files. Steps
-    and losses are those of a single process. Torch's global random generators are left as they were.
+    and losses are those of a single process. Torch's global random generators are left as they
+    were.
 
     Args:
         model, data: the head has at least as many classes as the data; images of another size are

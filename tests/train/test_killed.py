@@ -1,7 +1,8 @@
 """The real commands, killed for real: what is resumed ends with the same bytes as what ran through.
 
-Every command is a process of its own. The data is a cut-out of the digits, so that a test takes no time. Runs that
-do not need each other's files go side by side; a killed run is killed again after it went on.
+Every command is a process of its own. The data is a cut-out of the digits, so that a test takes no
+time. Runs that do not need each other's files go side by side; a killed run is killed again after
+it went on.
 """
 
 import json
@@ -15,25 +16,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from helpers import gloo
 
 from mixer.data import load_data
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this PyTorch comes without gloo")
 
 STEPS, TEST_EVERY = 16, 4
 COMMAND = ["-m", "mixer.train"]
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 # Arguments: what to kill, then those of mixer.train. A process kills itself
-#   "in step": in the third step after it started or went on, when two are kept; all processes together
-#   "in save": when the second state has been written whole, beside the first, but does not yet bear its name.
+#   "in step": in the third step after it started or went on, when two are kept; all processes
+#      together
+#   "in save": when the second state has been written whole, beside the first, but does not yet bear
+#      its name.
 KILLED = """
 import os, signal, sys
 import torch
-import mixer.train as mixer_train
-run_step, replace = mixer_train.Loop.run_step, os.replace
+from mixer.train import Loop, cli
+run_step, replace = Loop.run_step, os.replace
 kill, arguments = sys.argv[1], sys.argv[2:]
 steps = states = 0
 
@@ -56,8 +58,8 @@ def killed_replace(source, target):
         end()
     return replace(source, target)
 
-mixer_train.Loop.run_step, os.replace = killed_step, killed_replace
-sys.exit(mixer_train.main(arguments))
+Loop.run_step, os.replace = killed_step, killed_replace
+sys.exit(cli.main(arguments))
 """
 
 
@@ -79,7 +81,14 @@ class Commands:
 
     def start(self, program: list[str], name: str, *more: str) -> subprocess.Popen[str]:
         """Start a run; ``resume`` is among ``more``, if anywhere."""
-        model = ["--name", f"few-1_{STEPS}", "--model_type", "Mixer-Nano_4", "--train_batch_size", "8"]
+        model = [
+            "--name",
+            f"few-1_{STEPS}",
+            "--model_type",
+            "Mixer-Nano_4",
+            "--train_batch_size",
+            "8",
+        ]
         places = ["--device", "cpu", "--precision", "fp32", "--output_dir", str(self.root / name)]
         often = ["--save_every", "1", "--eval_every", str(TEST_EVERY)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MIXER_DATA": str(self.root)}
@@ -88,7 +97,7 @@ class Commands:
             return subprocess.Popen(command, stdout=said, stderr=said, text=True, env=environment)
 
     def end(self, process: subprocess.Popen[str], name: str, status: int = 0) -> str:
-        """Wait for a run, which has to end with ``status``; returns what it and those before it said."""
+        """Wait for a run, which has to end with ``status``; returns what all so far said."""
         try:
             found = process.wait(timeout=300)
         finally:
@@ -103,13 +112,17 @@ class Commands:
             return json.loads(state["meta"].tobytes())["step"]
 
     def lines(self, name: str) -> list[dict[str, float]]:
-        return [json.loads(line) for line in (self.folder(name) / "metrics.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (self.folder(name) / "metrics.jsonl").read_text().splitlines()
+        ]
 
     def assert_same(self, name: str, whole: str) -> None:
         for file in ("model.npz", "best.npz", "metrics.jsonl"):
-            assert (self.folder(name) / file).read_bytes() == (self.folder(whole) / file).read_bytes(), file
+            assert (self.folder(name) / file).read_bytes() == (
+                self.folder(whole) / file
+            ).read_bytes(), file
         assert self.steps_kept(name) == STEPS
-        assert not list(self.folder(name).glob("*.tmp"))
         assert not list(self.folder(name).glob(".*.tmp"))
 
 
@@ -142,7 +155,8 @@ def killed(commands: Commands) -> str:
     kill_once_it_goes(first, commands.folder(name) / "state.npz")
     commands.end(first, name, -signal.SIGKILL)
     kept = commands.steps_kept(name)
-    assert 1 <= kept <= STEPS - 4  # two more kills, of runs that go on for two steps, have to find room
+    # Two more kills, of runs that go on for two steps, have to find room.
+    assert 1 <= kept <= STEPS - 4
 
     for kill, more in (("in step", 2), ("in save", 1)):
         process = commands.start([str(commands.wrapper), kill], name, "--resume")
@@ -151,7 +165,8 @@ def killed(commands: Commands) -> str:
         assert commands.steps_kept(name) == kept < STEPS
         seen = [line["step"] for line in commands.lines(name) if "loss" in line]
         assert seen == list(range(1, kept + 1 + (kill == "in save")))
-    assert len(list(commands.folder(name).glob("state.npz.*.tmp"))) == 1  # written whole, but never named
+    # Written whole, but never named.
+    assert len(list(commands.folder(name).glob(".state.npz.*.tmp"))) == 1
 
     commands.end(commands.start(COMMAND, name, "--resume"), name)
     return name
@@ -168,13 +183,16 @@ def test_the_board_of_a_killed_run_has_every_step_once(commands: Commands, kille
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = commands.folder(killed) / "tensorboard"
-    assert len(list(folder.iterdir())) == 4  # a file of each start
+    # A file of each start.
+    assert len(list(folder.iterdir())) == 4
     board = EventAccumulator(str(folder)).Reload()
     losses, scores = board.Scalars("train/loss"), board.Scalars("test/accuracy")
     assert [event.step for event in losses] == list(range(1, STEPS + 1))
     assert [event.step for event in scores] == list(range(TEST_EVERY, STEPS + 1, TEST_EVERY))
     lines = commands.lines(killed)
-    assert [event.value for event in losses] == pytest.approx([line["loss"] for line in lines if "loss" in line])
+    assert [event.value for event in losses] == pytest.approx(
+        [line["loss"] for line in lines if "loss" in line]
+    )
 
 
 @gloo
@@ -183,7 +201,8 @@ def test_two_processes_killed_and_resumed_end_with_the_same_bytes(
 ) -> None:
     killed = commands.start([*TWO, str(commands.wrapper), "in step"], "two-killed")
     said = commands.end(killed, "two-killed", 1)
-    assert said.count("Signal 9 (SIGKILL)") == 2, said  # both, not one that torchrun ended
+    # Both, not one that torchrun ended.
+    assert said.count("Signal 9 (SIGKILL)") == 2, said
     assert commands.steps_kept("two-killed") == 2
     assert not (commands.folder("two-killed") / "model.npz").exists()
 
@@ -197,5 +216,6 @@ def test_two_processes_killed_and_resumed_end_with_the_same_bytes(
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for name in ("loss", "test_loss"):
         there = [[line[name] for line in lines if name in line] for lines in (one, two)]
-        assert max(there[0]) - min(there[0]) > 1e-3, name  # there was something to get wrong
+        # There was something to get wrong.
+        assert max(there[0]) - min(there[0]) > 1e-3, name
         np.testing.assert_allclose(there[1], there[0], rtol=0, atol=1e-5, err_msg=name)

@@ -1,4 +1,4 @@
-"""The scripts that measure speed run from start to end on a small scale, and write what they print."""
+"""Scripts that measure speed run from start to end on a small scale, and write what they print."""
 
 import importlib.util
 import itertools
@@ -12,8 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-SMALL = ("--model", "Mixer-Nano_4", "--image_size", "32", "--batch_size", "2", "--dataset", "digits", "--steps", "1")
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "--model",
+    "Mixer-Nano_4",
+    "--image_size",
+    "32",
+    "--batch_size",
+    "2",
+    "--dataset",
+    "digits",
+    "--steps",
+    "1",
+)
 
 
 @pytest.fixture
@@ -26,7 +37,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)  # DataLoader's workers look the data set's class up
+        # DataLoader's workers look the data set's class up.
+        monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
         return module
 
@@ -37,8 +49,9 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 def script(
     load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, Any]]:
-    """Run a script of benchmarks/, by name or loaded, with some arguments; returns what it wrote."""
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # half a minute each, for nothing here
+    """Run a script of benchmarks/, by name or loaded, with arguments; returns what it wrote."""
+    # Half a minute each, for nothing here.
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
 
     def call(which: str | ModuleType, *arguments: str) -> dict[str, Any]:
         module = load(which) if isinstance(which, str) else which
@@ -60,7 +73,8 @@ def throughput(load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatc
     module = load("train_throughput")
     monkeypatch.setattr(module.PortLoop.__init__, "__defaults__", (1, 1))
     monkeypatch.setattr(module, "matrix_peak", lambda *_: 1e11)
-    monkeypatch.setattr(module, "pick_precision", lambda _: "fp32")  # as many sides on every processor
+    # As many sides on every processor.
+    monkeypatch.setattr(module, "pick_precision", lambda _: "fp32")
     return module
 
 
@@ -117,7 +131,17 @@ def test_a_step_in_parts_is_the_step_of_the_batch(script: Callable[..., dict[str
 
 
 def test_small_model(script: Callable[..., dict[str, Any]]) -> None:
-    found = script("small_model_speed", "--dataset", "digits", "--rounds", "1", "--steps", "1", "--batch_size", "4")
+    found = script(
+        "small_model_speed",
+        "--dataset",
+        "digits",
+        "--rounds",
+        "1",
+        "--steps",
+        "1",
+        "--batch_size",
+        "4",
+    )
     sides = set(found["times_the_obvious_loop"])
     assert {"the obvious loop", "mixer.train, fp32", "mixer.train, compiled"} <= sides
     assert all(speed["low"] > 0 for speed in found["images_per_second"].values())
@@ -132,7 +156,11 @@ def test_throughput(script: Callable[..., dict[str, Any]]) -> None:
     found = script("train_throughput", *SMALL, "--rounds", "1", "--no_compile")
     sides = set(found["images_per_second"])
     assert {"ours, fp32", "timm, fp32", "a port's loop, fp32"} <= sides
-    assert all(share["of_a_large_product"] > 0 for side, share in found["share_of_matrix_peak"].items() if "," in side)
+    assert all(
+        share["of_a_large_product"] > 0
+        for side, share in found["share_of_matrix_peak"].items()
+        if "," in side
+    )
     assert found["times_timm"]["ours, fp32"]["low"] > 0
     assert found["rounds"] == 1
     assert found["left_out"] == {}
@@ -144,7 +172,12 @@ def test_throughput(script: Callable[..., dict[str, Any]]) -> None:
 
 def test_sides_on_a_gpu(throughput: ModuleType) -> None:
     few = [("ours", "fp32", False), ("timm", "fp32", False)]
-    half = [("ours", "bf16", False), ("timm", "bf16", False), ("ours", "bf16", True), ("timm", "bf16", True)]
+    half = [
+        ("ours", "bf16", False),
+        ("timm", "bf16", False),
+        ("ours", "bf16", True),
+        ("timm", "bf16", True),
+    ]
     assert throughput.choices("bf16", compiled=True, few=True) == few + half
     assert throughput.choices("bf16", compiled=False, few=True) == few + half[:2]
     assert len(throughput.choices("bf16", compiled=True, few=False)) == 12
@@ -152,33 +185,49 @@ def test_sides_on_a_gpu(throughput: ModuleType) -> None:
 
 
 def test_results_are_written_after_each_round(
-    throughput: ModuleType, script: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    throughput: ModuleType,
+    script: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """A run that ends in its third round leaves two."""
     turns, run = itertools.count(1), throughput.Side.run
 
     def until_the_third(side: Any, steps: int) -> int:
-        if steps == 7 and next(turns) > 8:  # four sides
+        # Four sides.
+        if steps == 7 and next(turns) > 8:
             raise KeyboardInterrupt
         return int(run(side, 1))
 
     monkeypatch.setattr(throughput.Side, "run", until_the_third)
     with pytest.raises(KeyboardInterrupt):
         script(
-            throughput, *SMALL, "--steps", "7", "--rounds", "5", "--no_compile", "--output", str(tmp_path / "a.json")
+            throughput,
+            *SMALL,
+            "--steps",
+            "7",
+            "--rounds",
+            "5",
+            "--no_compile",
+            "--output",
+            str(tmp_path / "a.json"),
         )
     found = json.loads((tmp_path / "a.json").read_text())
     assert len(found["images_per_second"]) == 4
     assert found["rounds"] == 2
 
 
-def test_minutes_end_the_rounds(throughput: ModuleType, script: Callable[..., dict[str, Any]]) -> None:
+def test_minutes_end_the_rounds(
+    throughput: ModuleType, script: Callable[..., dict[str, Any]]
+) -> None:
     """One round is made whatever the limit."""
     found = script(throughput, *SMALL, "--rounds", "5", "--no_compile", "--minutes", "0")
     assert found["rounds"] == 1
 
 
-def test_no_round_begins_that_would_end_too_late(throughput: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_round_begins_that_would_end_too_late(
+    throughput: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
     clock = throughput.Clock(minutes=2)
@@ -193,13 +242,18 @@ def test_no_round_begins_that_would_end_too_late(throughput: ModuleType, monkeyp
 
 @pytest.mark.parametrize("side", ["timm, fp32", "a port's loop, fp32"])
 def test_a_side_out_of_memory_is_left_out(
-    side: str, throughput: ModuleType, script: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    side: str,
+    throughput: ModuleType,
+    script: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def too_large(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     if side.startswith("timm"):
-        monkeypatch.setitem(throughput.BUILD, "timm", type("Large", (throughput.TimmMixer,), {"forward": too_large}))
+        monkeypatch.setitem(
+            throughput.BUILD, "timm", type("Large", (throughput.TimmMixer,), {"forward": too_large})
+        )
     else:
         monkeypatch.setattr(throughput, "plain_step", too_large)
     found = script(throughput, *SMALL, "--rounds", "1", "--no_compile")
@@ -207,7 +261,9 @@ def test_a_side_out_of_memory_is_left_out(
     assert "out of memory" in found["left_out"][side]
     assert side not in found["images_per_second"]
     assert "ours, fp32" in found["images_per_second"]
-    missing, there = ("times_timm_fp32", "times_a_port_s_loop")[:: 1 if side.startswith("timm") else -1]
+    missing, there = ("times_timm_fp32", "times_a_port_s_loop")[
+        :: 1 if side.startswith("timm") else -1
+    ]
     assert found[missing] == {}
     assert found[there]["ours, fp32"]["median"] > 0
 
@@ -305,7 +361,11 @@ def test_speed_table_shows_every_machine(tmp_path: Path, monkeypatch: pytest.Mon
     for name, machine in machines.items():
         (tmp_path / f"train_throughput-{name}.json").write_text(json.dumps(speeds_of(machine)))
     rows = [line.strip("| ").split(" | ") for line in figures.speed_table().splitlines()[2:]]
-    assert [row[0].split("; ")[1] for row in rows[::3]] == ["P, 2 threads", "P (AVX2), 2 threads", "G"]
+    assert [row[0].split("; ")[1] for row in rows[::3]] == [
+        "P, 2 threads",
+        "P (AVX2), 2 threads",
+        "G",
+    ]
     assert [row[3].split(" × ")[1] for row in rows[6:]] == [
         "timm's model in our loop, same precision",
         "timm's model in our loop, same precision",
@@ -330,8 +390,19 @@ def speeds_of(machine: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_nano_on_a_gpu_on_a_small_scale(script: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    small = ("--steps", "2", "--batch_size", "8", "--dataset", "digits", "--folder", str(tmp_path / "runs"))
+def test_nano_on_a_gpu_on_a_small_scale(
+    script: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    small = (
+        "--steps",
+        "2",
+        "--batch_size",
+        "8",
+        "--dataset",
+        "digits",
+        "--folder",
+        str(tmp_path / "runs"),
+    )
     arguments = ("--recipes", "nano-scratch-gpu", *small, "--output", str(tmp_path / "found.json"))
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("needs torch 2.9 or later")

@@ -1,14 +1,13 @@
-"""The checkpoints that come with the package load through the ordinary reader and do what their records say."""
+"""The checkpoints of the package load through the ordinary reader and do what their records say."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 import mixer
 from mixer.data import data_dir, load_data
-from mixer.train import RECIPES, evaluate
+from mixer.train import RECIPES, Recipe, evaluate
 
 FOLDER = mixer.bundled("Mixer-Nano_4").parent
 RECORDS = sorted(FOLDER.glob("*.json"))
@@ -34,7 +33,10 @@ def test_small_half_precision_and_of_the_official_layout(record):
 
 def test_architecture(record):
     model = mixer.from_npz(mixer.bundled(record["name"]))
-    assert model.config == mixer.create_model(record["model"], num_classes=len(record["classes"])).config
+    assert (
+        model.config
+        == mixer.create_model(record["model"], num_classes=len(record["classes"])).config
+    )
     assert sum(p.numel() for p in model.parameters()) < 1_200_000
 
 
@@ -42,7 +44,7 @@ def test_the_record_s_command_and_recipe_are_the_package_s(record):
     words = record["command"].split()
     assert words[:3] == ["python", "-m", "mixer.train"]
     options = dict(zip(words[3::2], words[4::2], strict=False))
-    assert record["recipe"] == asdict(RECIPES[options["--recipe"]])
+    assert Recipe(**record["recipe"]) == RECIPES[options["--recipe"]]
     assert options["--dataset"] == record["dataset"]
     assert options["--model_type"] == record["model"]
 
@@ -59,4 +61,5 @@ def test_the_recorded_accuracy_is_reproduced(record):
 
 
 def test_it_learned_something(record):
-    assert record["accuracy"] > 5 / len(record["classes"])  # five times better than guessing
+    # Five times better than guessing.
+    assert record["accuracy"] > 5 / len(record["classes"])

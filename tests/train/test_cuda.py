@@ -1,6 +1,7 @@
-"""Training on a CUDA device: precisions, optimisers, resuming, compilation, memory. Skipped where there is none.
+"""Training on a CUDA device: precisions, optimisers, resuming, compilation, memory.
 
-What a GPU draws is not what a CPU draws, so runs that are compared between the two have no augmentation.
+Skipped where there is none. What a GPU draws is not what a CPU draws, so runs that are compared
+between the two have no augmentation.
 """
 
 import functools
@@ -15,16 +16,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_train import SHORT, make_data, needs_muon, same_weights, tiny_model
+from helpers import SHORT, TINY, Rank, make_data, needs_muon, same_weights, tiny_model
 from torch.nn.parallel import DistributedDataParallel
 
-import mixer.train as mixer_train
-from mixer import processes
 from mixer.config import MODELS, MixerConfig
-from mixer.data import ImageData, load_data
+from mixer.data import ImageData, load_data, normalize, resize
 from mixer.model import MlpMixer, create_model
-from mixer.run_folder import History
-from mixer.train import Augment, Loop, Recipe, TrainingError, evaluate, train
+from mixer.train import (
+    Batches,
+    History,
+    Loop,
+    Recipe,
+    TrainingError,
+    activation_bytes,
+    cli,
+    device,
+    distributed,
+    evaluate,
+    pick_device,
+    pick_precision,
+    train,
+)
+from mixer.train import loop as loop_module
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -33,16 +46,23 @@ PRECISIONS = ["fp32", "bf16", "fp16"]
 RATES = {"sgd": 0.03, "adamw": 1e-3, "muon": 1e-3}
 OPTIMIZERS = ["sgd", "adamw", pytest.param("muon", marks=needs_muon)]
 SCALER = torch.amp.GradScaler
-SAME = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}  # a GPU may add in another order each time
+# A GPU may add in another order each time.
+SAME = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
 
 
 def recipe_of(optimizer: str, **changes: Any) -> Recipe:
-    return replace(SHORT, optimizer=optimizer, learning_rate=RATES[optimizer], augmentation="none", **changes)
+    return replace(
+        SHORT, optimizer=optimizer, learning_rate=RATES[optimizer], augmentation="none", **changes
+    )
 
 
-def run(model: MlpMixer, recipe: Recipe, precision: str = "fp32", device: str = DEVICE, **options: Any) -> History:
+def run(
+    model: MlpMixer, recipe: Recipe, precision: str = "fp32", device: str = DEVICE, **options: Any
+) -> History:
     options = {"data": make_data(), **options}
-    return train(model, recipe=recipe, device=device, precision=precision, progress=False, **options)
+    return train(
+        model, recipe=recipe, device=device, precision=precision, progress=False, **options
+    )
 
 
 def assert_close_weights(one: MlpMixer, other: MlpMixer, tolerance: float) -> None:
@@ -58,24 +78,30 @@ def scaler_from(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """fp32 is fp32, not TF32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(mixer_train.torch, "set_float32_matmul_precision", lambda precision: None)
+    monkeypatch.setattr(device.torch, "set_float32_matmul_precision", lambda precision: None)
 
 
-# ------------------------------------------------------------------------- precisions and optimisers
+# ------------------------------------------------------------------------ precisions and optimisers
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_two_runs_are_equal_and_move_the_weights(precision: str, optimizer: str, parts: int) -> None:
+def test_two_runs_are_equal_and_move_the_weights(
+    precision: str, optimizer: str, parts: int
+) -> None:
     recipe = replace(recipe_of(optimizer), augmentation="inception")
     models = [tiny_model(), tiny_model()]
-    one, other = (run(model, recipe, precision, gradient_accumulation_steps=parts) for model in models)
+    one, other = (
+        run(model, recipe, precision, gradient_accumulation_steps=parts) for model in models
+    )
     assert np.isfinite(one.loss).all() and len(one.loss) == 6
     np.testing.assert_allclose(one.loss, other.loss, rtol=SAME[precision])
     assert_close_weights(*models, SAME[precision])
     assert next(models[0].parameters()).device.type == torch.device(DEVICE).type
-    assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in models[0].parameters())
+    assert all(
+        p.dtype == torch.float32 and bool(p.isfinite().all()) for p in models[0].parameters()
+    )
     assert not same_weights(models[0].cpu(), tiny_model())
 
 
@@ -99,22 +125,27 @@ def test_fp32_is_what_a_cpu_computes(optimizer: str, parts: int) -> None:
     assert found.lr == expected.lr
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 3e-2), ("fp16", 1e-2)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 3e-2), ("fp16", 1e-2)]
+)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_losses_are_close_to_a_cpu_s(
     monkeypatch: pytest.MonkeyPatch, optimizer: str, precision: str, tolerance: float
 ) -> None:
-    scaler_from(2.0**12, monkeypatch)  # so that fp16 skips no step
+    # So that fp16 skips no step.
+    scaler_from(2.0**12, monkeypatch)
     found = run(tiny_model(), recipe_of(optimizer), precision)
     expected = run(tiny_model(), recipe_of(optimizer), device="cpu")
     np.testing.assert_allclose(found.loss, expected.loss, rtol=tolerance, atol=tolerance)
 
 
-# --------------------------------------------------------------------------------- fp16 and its scaler
+# ------------------------------------------------------------------------------ fp16 and its scaler
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_skipped_first_step_leaves_the_weights_untouched(monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+def test_a_skipped_first_step_leaves_the_weights_untouched(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
     scaler_from(2.0**40, monkeypatch)
     model = tiny_model()
     recipe = recipe_of(optimizer, num_steps=1, warmup_steps=0, ema_decay=0.5)
@@ -122,7 +153,9 @@ def test_a_skipped_first_step_leaves_the_weights_untouched(monkeypatch: pytest.M
     assert same_weights(model.cpu(), tiny_model())
 
 
-def test_momentum_after_a_skipped_first_step_is_as_if_it_had_had_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_momentum_after_a_skipped_first_step_is_as_if_it_had_had_no_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gradients = Loop._gradients
     models = []
     for first in (math.inf, 0.0):
@@ -135,7 +168,8 @@ def test_momentum_after_a_skipped_first_step_is_as_if_it_had_had_no_gradient(mon
             return loss
 
         monkeypatch.setattr(Loop, "_gradients", with_first)
-        scaler_from(2.0**12, monkeypatch)  # and so the second step is not too large in either run
+        # And so the second step is not too large in either run.
+        scaler_from(2.0**12, monkeypatch)
         models.append(tiny_model())
         run(models[-1], recipe_of("sgd", num_steps=3, warmup_steps=0), "fp16")
     assert not same_weights(models[0].cpu(), tiny_model())
@@ -148,7 +182,8 @@ def test_a_resumed_run_has_the_losses_of_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, precision: str
 ) -> None:
     if precision == "fp16":
-        scaler_from(2.0**20, monkeypatch)  # too large for the first steps, so that there is something to keep
+        # Too large for the first steps, so that there is something to keep.
+        scaler_from(2.0**20, monkeypatch)
     recipe = replace(recipe_of(optimizer, num_steps=8, ema_decay=0.9), augmentation="inception")
     whole, resumed = tiny_model(), tiny_model(seed=5)
     expected = run(whole, recipe, precision, eval_every=4, output_dir=tmp_path / "whole")
@@ -162,9 +197,18 @@ def test_a_resumed_run_has_the_losses_of_a_whole_one(
 
     monkeypatch.setattr(Loop, "run_step", stopped)
     with pytest.raises(RuntimeError, match="stopped"):
-        run(tiny_model(), recipe, precision, eval_every=4, output_dir=tmp_path / "parts", save_every=2)
+        run(
+            tiny_model(),
+            recipe,
+            precision,
+            eval_every=4,
+            output_dir=tmp_path / "parts",
+            save_every=2,
+        )
     monkeypatch.setattr(Loop, "run_step", step)
-    found = run(resumed, recipe, precision, eval_every=4, output_dir=tmp_path / "parts", resume=True)
+    found = run(
+        resumed, recipe, precision, eval_every=4, output_dir=tmp_path / "parts", resume=True
+    )
     np.testing.assert_allclose(found.loss, expected.loss, rtol=SAME[precision])
     np.testing.assert_allclose(found.test_loss, expected.test_loss, rtol=SAME[precision])
     assert_close_weights(whole, resumed, SAME[precision])
@@ -180,14 +224,14 @@ def test_a_resumed_run_has_the_losses_of_a_whole_one(
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_sgd_and_adamw_are_fused(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     built: list[torch.optim.Optimizer] = []
-    build = mixer_train.build_optimizers
+    build = loop_module.build_optimizers
 
     def spy(*arguments: Any) -> list[torch.optim.Optimizer]:
         optimizers = build(*arguments)
         built.extend(optimizers)
         return optimizers
 
-    monkeypatch.setattr(mixer_train, "build_optimizers", spy)
+    monkeypatch.setattr(loop_module, "build_optimizers", spy)
     for optimizer in ("sgd", "adamw"):
         run(tiny_model(), recipe_of(optimizer, num_steps=1, warmup_steps=0), precision)
     assert [type(optimizer).__name__ for optimizer in built] == ["SGD", "AdamW"]
@@ -196,10 +240,10 @@ def test_sgd_and_adamw_are_fused(monkeypatch: pytest.MonkeyPatch, precision: str
 
 def test_precision_by_itself_is_what_the_device_does_natively() -> None:
     natively = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    assert mixer_train.pick_precision(mixer_train.pick_device()) == natively
+    assert pick_precision(pick_device()) == natively
 
 
-# ------------------------------------------------------------------------------------- compilation
+# -------------------------------------------------------------------------------------- compilation
 
 
 @pytest.mark.parametrize(("compile", "parts"), [(True, 2), ("max-autotune", 1)])
@@ -208,72 +252,92 @@ def test_a_compiled_model_trains_as_an_eager_one(compile: bool | str, parts: int
     torch.compiler.reset()
     eager, compiled = tiny_model(), tiny_model()
     expected = run(eager, recipe_of("sgd"), eval_every=3)
-    found = run(compiled, recipe_of("sgd"), eval_every=3, compile=compile, gradient_accumulation_steps=parts)
+    found = run(
+        compiled, recipe_of("sgd"), eval_every=3, compile=compile, gradient_accumulation_steps=parts
+    )
     np.testing.assert_allclose(found.loss, expected.loss, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(found.test_loss, expected.test_loss, rtol=2e-3, atol=2e-3)
     assert_close_weights(compiled, eager, 5e-3)
 
 
-# ------------------------------------------------------------------------- evaluation and augmentation
+# ---------------------------------------------------------------------- evaluation and augmentation
 
 
 @pytest.mark.parametrize(("precision", "margin"), [("fp32", 0.02), ("bf16", 0.2), ("fp16", 0.05)])
 def test_evaluation_is_a_cpu_s(precision: str, margin: float) -> None:
-    images = torch.randint(0, 256, (200, 3, 12, 12), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (200, 3, 12, 12), generator=torch.Generator().manual_seed(2), dtype=torch.uint8
+    )
     labels = torch.arange(200) % 3
     model = tiny_model().eval()
     expected = evaluate(model, images, labels)
     with torch.inference_mode():
-        resized = mixer_train.mixer_data.normalize(mixer_train.mixer_data.resize(images, (8, 8)))
+        resized = normalize(resize(images, (8, 8)))
         best = model(resized).topk(2).values
     clear = best[:, 0] - best[:, 1] > margin
-    found = evaluate(model.to(DEVICE), images.to(DEVICE), labels.to(DEVICE), batch_size=64, precision=precision)
+    found = evaluate(
+        model.to(DEVICE), images.to(DEVICE), labels.to(DEVICE), batch_size=64, precision=precision
+    )
     assert found.predictions.device.type == "cpu" and clear.sum() > 100
     assert torch.equal(found.predictions[clear], expected.predictions[clear])
     assert found.loss == pytest.approx(expected.loss, rel=margin / 5)
 
 
 @pytest.mark.parametrize("augmentation", ["inception", "pad_crop", "none"])
-def test_augmentation_on_the_device_does_not_depend_on_the_sharing_out(augmentation: str) -> None:
-    images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8, device=DEVICE)
-    augment = Augment(Recipe(augmentation=augmentation), (16, 16))
+def test_batches_on_the_device_do_not_depend_on_the_sharing_out(
+    monkeypatch: pytest.MonkeyPatch, augmentation: str
+) -> None:
+    batches = Batches(make_data().to(DEVICE), replace(SHORT, augmentation=augmentation), TINY)
+    whole, labels = batches(5)
+    assert whole.device.type == labels.device.type == DEVICE and whole.shape == (12, 3, 8, 8)
+    assert float(whole.abs().max()) <= 1.001
+    process = Rank(monkeypatch, 3)
+    parts = []
+    for process.rank in range(3):
+        parts.append(batches(5)[0])
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-4, atol=1e-4)
 
-    def draw(seed: int, own: slice = slice(None)) -> torch.Tensor:
-        return augment(images[own], torch.Generator(DEVICE).manual_seed(seed), own, 12)
 
-    whole = draw(5)
-    assert whole.device == images.device and whole.shape == (12, 3, 16, 16) and float(whole.abs().max()) <= 1.001
-    parts = torch.cat([draw(5, slice(0, 4)), draw(5, slice(4, 8)), draw(5, slice(8, 12))])
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
-    assert torch.equal(whole, draw(6)) == (augmentation == "none")
+def test_making_a_batch_leaves_the_device_s_generator_as_it_was() -> None:
+    recipe = replace(SHORT, auto_augment="randaugment", mixup=0.2)
+    batches = Batches(make_data().to(DEVICE), recipe, TINY)
+    before = torch.get_rng_state(), torch.cuda.get_rng_state()
+    first = batches(3)[0]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.equal(torch.cuda.get_rng_state(), before[1])
+    torch.cuda.manual_seed(1)
+    assert torch.equal(batches(3)[0], first)
 
 
 @pytest.mark.parametrize("auto_augment", ["randaugment", "trivialaugment"])
-def test_mixed_and_augmented_batches_stay_on_the_device(monkeypatch: pytest.MonkeyPatch, auto_augment: str) -> None:
-    batches: list[tuple[torch.Tensor, torch.Tensor]] = []
-    micro_batches = Loop._micro_batches
+def test_mixed_and_augmented_batches_stay_on_the_device(
+    monkeypatch: pytest.MonkeyPatch, auto_augment: str
+) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    make = Batches.__call__
 
-    def spy(loop: Loop) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for batch in micro_batches(loop):
-            batches.append(batch)
-            yield batch
+    def spy(batches: Batches, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(make(batches, step))
+        return seen[-1]
 
-    monkeypatch.setattr(Loop, "_micro_batches", spy)
+    monkeypatch.setattr(Batches, "__call__", spy)
     beyond = {"auto_augment": auto_augment, "mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1}
     recipe = replace(recipe_of("adamw", **beyond), augmentation="pad_crop")
     one, other = (run(tiny_model(), recipe, gradient_accumulation_steps=2) for _ in range(2))
-    assert len(batches) == 2 * 2 * 6
-    for images, target in batches:
+    assert len(seen) == 2 * 6
+    for images, target in seen:
         assert images.device.type == target.device.type == torch.device(DEVICE).type
-        assert images.shape == (6, 3, 8, 8) and images.dtype == torch.float32
-        torch.testing.assert_close(target.sum(dim=1), torch.ones(6, device=DEVICE))
-    assert any(bool(((target > 0) & (target < 1)).any()) for _, target in batches)  # mixed
+        assert images.shape == (12, 3, 8, 8) and images.dtype == torch.float32
+        torch.testing.assert_close(target.sum(dim=1), torch.ones(12, device=DEVICE))
+    # Some of them are mixed.
+    assert any(bool(((target > 0) & (target < 1)).any()) for _, target in seen)
     np.testing.assert_allclose(one.loss, other.loss, rtol=SAME["fp32"])
 
 
-# ------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------- memory
 
-LARGE = MixerConfig(16, 4, 256, 128, 1024, num_classes=3, image_size=224)  # keeps about 11 MB an image
+# Keeps about 11 MB an image.
+LARGE = MixerConfig(16, 4, 256, 128, 1024, num_classes=3, image_size=224)
 
 
 def large_data(count: int) -> ImageData:
@@ -302,7 +366,9 @@ def little_memory() -> Iterator[None]:
 def test_a_batch_too_large_says_which_accumulation_to_try_and_that_helps() -> None:
     recipe = recipe_of("sgd", num_steps=1, warmup_steps=0, batch_size=64)
     options = {"data": large_data(64), "eval_batch_size": 4}
-    with pytest.raises(TrainingError, match=r"with 64 images at a time; try --gradient_accumulation_steps \d+$"):
+    with pytest.raises(
+        TrainingError, match=r"with 64 images at a time; try --gradient_accumulation_steps \d+$"
+    ):
         run(MlpMixer(LARGE), recipe, **options)
     settle()
     history = run(MlpMixer(LARGE), recipe, gradient_accumulation_steps=16, **options)
@@ -314,7 +380,9 @@ def test_a_test_too_large_says_how_many_images_to_try_and_that_helps() -> None:
     recipe = recipe_of("sgd", num_steps=1, warmup_steps=0, batch_size=2)
     many = large_data(400)
     data = replace(large_data(4), x_test=many.x_test, y_test=many.y_test)
-    with pytest.raises(TrainingError, match=r"while testing 400 images at a time; try --eval_batch_size 200$"):
+    with pytest.raises(
+        TrainingError, match=r"while testing 400 images at a time; try --eval_batch_size 200$"
+    ):
         run(MlpMixer(LARGE), recipe, data=data, eval_batch_size=400)
     settle()
     history = run(MlpMixer(LARGE), recipe, data=data, eval_batch_size=8)
@@ -324,7 +392,7 @@ def test_a_test_too_large_says_how_many_images_to_try_and_that_helps() -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_memory_of_b_16_is_what_picking_an_accumulation_counts_on(precision: str) -> None:
     count = 32
-    kept = count * mixer_train.activation_bytes(MODELS["Mixer-B_16"], precision)
+    kept = count * activation_bytes(MODELS["Mixer-B_16"], precision)
     if torch.cuda.mem_get_info()[0] < 1.5 * kept + 3e9:
         pytest.skip("the device has too little memory free")
     model = create_model("Mixer-B_16", num_classes=3)
@@ -335,15 +403,19 @@ def test_the_memory_of_b_16_is_what_picking_an_accumulation_counts_on(precision:
     recipe = recipe_of("sgd", num_steps=2, warmup_steps=0, batch_size=count)
     run(model, recipe, precision, data=large_data(count), eval_batch_size=8)
     peak = torch.cuda.max_memory_allocated() - before
-    always = 3 * weights  # weights, gradients, momentum
-    # What autocast copies into half precision, the clipping, cuBLAS' work space, and the batch itself:
+    # Weights, gradients, momentum.
+    always = 3 * weights
+    # What autocast copies into half precision, the clipping, cuBLAS' work space, the batch:
     slack = weights + 200e6
-    measured = f"{peak / 1e6:.0f} MB at the peak, {always / 1e6:.0f} always, {kept / 1e6:.0f} counted on"
+    measured = (
+        f"{peak / 1e6:.0f} MB at the peak, {always / 1e6:.0f} always, {kept / 1e6:.0f} counted on"
+    )
     assert peak <= always + 1.25 * kept + slack, measured
-    assert peak >= 2 * weights + 0.8 * kept, measured  # gradients come as activations go
+    # Gradients come as activations go.
+    assert peak >= 2 * weights + 0.8 * kept, measured
 
 
-# ----------------------------------------------------------------------------- processes, command line
+# -------------------------------------------------------------------------- processes, command line
 
 
 @pytest.fixture
@@ -352,20 +424,25 @@ def nccl(tmp_path: Path) -> Iterator[None]:
     if not torch.distributed.is_nccl_available():
         pytest.skip("this PyTorch comes without NCCL")
     torch.cuda.set_device(0)
-    torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "nccl", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1
+    )
     yield
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("nccl")
 def test_numbers_and_states_go_through_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processes.size() == 1 and processes.rank() == 0
-    device = mixer_train.pick_device(DEVICE)
-    monkeypatch.setattr(processes, "size", lambda: 2)  # else nothing is sent; the sums are still of one process
-    assert processes.total([True, 0.1, 3], device) == [1.0, 0.1, 3.0]
-    assert float(processes.mean(torch.tensor(3.0, device=device))) == 1.5
-    assert torch.equal(processes.from_first({"model/weight": torch.arange(5)})["model/weight"], torch.arange(5))
-    assert processes.from_first(None) is None
+    assert distributed.world_size() == 1 and distributed.rank() == 0
+    gpu = pick_device(DEVICE)
+    # Else nothing is sent; the sums are still of one process.
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert distributed.all_sum([True, 0.1, 3], gpu) == [1.0, 0.1, 3.0]
+    assert float(distributed.all_mean(torch.tensor(3.0, device=gpu))) == 1.5
+    assert torch.equal(
+        distributed.broadcast({"model/weight": torch.arange(5)})["model/weight"], torch.arange(5)
+    )
+    assert distributed.broadcast(None) is None
 
 
 @pytest.mark.usefixtures("nccl")
@@ -385,16 +462,18 @@ def test_a_model_whose_gradients_are_exchanged_trains_as_one_alone(
     np.testing.assert_allclose(found.loss, expected.loss, rtol=SAME[precision])
 
 
-def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     digits = load_data("digits")
     small = replace(digits, x_test=digits.x_test[:40], y_test=digits.y_test[:40])
-    monkeypatch.setattr(mixer_train.mixer_data, "load_data", lambda name, **_: small)
+    monkeypatch.setattr(cli, "load_data", lambda name, **_: small)
     command = ["--name", "digits-1_4", "--model_type", "Mixer-Nano_4", "--train_batch_size", "32"]
     command += ["--output_dir", str(tmp_path), "--save_every", "2", "--device", DEVICE]
-    assert mixer_train.main(command) == 0
+    assert cli.main(command) == 0
     assert "over all 40 test images" in capsys.readouterr().out
     config = json.loads((tmp_path / "digits-1_4" / "config.json").read_text())
     assert config["device"] == torch.cuda.get_device_name()
     before = (tmp_path / "digits-1_4" / "metrics.jsonl").read_text()
-    assert mixer_train.main([*command, "--resume"]) == 0
+    assert cli.main([*command, "--resume"]) == 0
     assert (tmp_path / "digits-1_4" / "metrics.jsonl").read_text() == before

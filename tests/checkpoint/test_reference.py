@@ -1,4 +1,4 @@
-"""Logits and activations against those that benchmarks/reference_logits.py computed with JAX and Flax."""
+"""Logits and activations against those of benchmarks/reference_logits.py, with JAX and Flax."""
 
 import importlib.util
 import subprocess
@@ -14,12 +14,13 @@ from mixer.checkpoint import official_name
 from mixer.config import MixerConfig
 from mixer.model import MlpMixer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "reference_logits.py"
 spec = importlib.util.spec_from_file_location("reference_logits", SCRIPT)
 reference = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(reference)
-TOLERANCE = 2e-6  # of the logits, relative, float32
+# Of the logits, relative, float32.
+TOLERANCE = 2e-6
 
 
 def relative_error(found, expected):
@@ -71,17 +72,20 @@ def test_seeded_arrays_are_a_whole_checkpoint():
     patch, blocks, c, d_s, d_c, side, _ = reference.MODELS["odd"]
     with torch.device("meta"):
         model = MlpMixer(MixerConfig(patch, blocks, c, d_s, d_c, reference.CLASSES, side))
-    assert set(reference.seeded_arrays("odd")) == {official_name(name) for name in model.state_dict()}
+    assert set(reference.seeded_arrays("odd")) == {
+        official_name(name) for name in model.state_dict()
+    }
 
 
 def test_flax_loads_what_we_write(tmp_path):
-    """The script, as a command, on a file of ``save_npz``; with the extra ``[reference]``, else skipped."""
+    """The script, as a command, on a file of ``save_npz``; without ``[reference]`` skipped."""
     if importlib.util.find_spec("flax") is None:
         pytest.skip("needs jax and flax: pip install -e '.[reference]'")
     torch.manual_seed(0)
     model = loaded("odd", tmp_path)
     for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)  # as if trained further
+        # As if trained further.
+        parameter.data += 0.05 * torch.randn_like(parameter)
     mixer.save_npz(model, tmp_path / "ours.npz")
     images = reference.seeded_images("odd")
     np.save(tmp_path / "images.npy", images)

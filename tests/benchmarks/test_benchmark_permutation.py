@@ -15,12 +15,14 @@ import torch
 from mixer import data, train
 
 Command = Callable[[], list[dict[str, Any]]]
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("permutation", ROOT / "benchmarks" / "permutation.py")
+    spec = importlib.util.spec_from_file_location(
+        "permutation", ROOT / "benchmarks" / "permutation.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -30,8 +32,12 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     labels = torch.arange(12) % 10
     tiny = data.ImageData("tiny", images, labels, images[:6], labels[:6], tuple("abcdefghij"))
     monkeypatch.setattr(module, "load_data", lambda name: tiny)
-    recipe = train.Recipe(warmup_steps=1, batch_size=4, optimizer="adamw", learning_rate=1e-3, augmentation="none")
-    monkeypatch.setattr(module, "recipe_for", lambda steps, seed: replace(recipe, num_steps=steps, seed=seed))
+    recipe = train.Recipe(
+        warmup_steps=1, batch_size=4, optimizer="adamw", learning_rate=1e-3, augmentation="none"
+    )
+    monkeypatch.setattr(
+        module, "recipe_for", lambda steps, seed: replace(recipe, num_steps=steps, seed=seed)
+    )
     return module
 
 
@@ -39,7 +45,15 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def command(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def call() -> list[dict[str, Any]]:
         output = tmp_path / "permutation.json"
-        arguments = ["permutation.py", "--steps", "6", "--output", str(output), "--state", str(tmp_path / "state")]
+        arguments = [
+            "permutation.py",
+            "--steps",
+            "6",
+            "--output",
+            str(output),
+            "--state",
+            str(tmp_path / "state"),
+        ]
         monkeypatch.setattr(sys, "argv", arguments)
         benchmark.main()
         runs: list[dict[str, Any]] = json.loads(output.read_text())["runs"]
@@ -94,5 +108,8 @@ def test_it_goes_on_after_an_interruption(
 
 
 def test_both_networks_are_of_one_size(benchmark: ModuleType) -> None:
-    mixer, cnn = (sum(p.numel() for p in build(benchmark.CONFIG).parameters()) for build in benchmark.MODELS.values())
+    mixer, cnn = (
+        sum(p.numel() for p in build(benchmark.CONFIG).parameters())
+        for build in benchmark.MODELS.values()
+    )
     assert abs(mixer - cnn) / mixer < 0.05

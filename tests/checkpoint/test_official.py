@@ -1,4 +1,7 @@
-"""Official files from a server that breaks off, lies, ignores ranges, or is slow; two processes; no network."""
+"""Official files from a server that breaks off, lies, ignores ranges, or is slow.
+
+Two processes at once; no network; what comes with the package.
+"""
 
 import multiprocessing
 import threading
@@ -11,22 +14,25 @@ import pytest
 import torch
 
 import mixer
-from mixer import checkpoint
-from mixer.checkpoint import CheckpointError, download
+from mixer.checkpoint import CheckpointError, download, official, pretrained
+from mixer.checkpoint.__main__ import main
 from mixer.config import MixerConfig
 from mixer.model import MlpMixer
 
-TINY = MixerConfig(4, 2, 16, 8, 32, num_classes=5, image_size=16)  # stands in for Mixer-B_16
+# Stands in for Mixer-B_16.
+TINY = MixerConfig(4, 2, 16, 8, 32, num_classes=5, image_size=16)
 
 
 class Server:
-    """A local server of one file that misbehaves as told, and notes the ``Range`` of each request."""
+    """A local server of one file that misbehaves as told, and notes each request's ``Range``."""
 
     def __init__(self, content):
         self.content = content
-        self.break_after = []  # for the next requests: close the connection after so many bytes of the body
+        # For the next requests: close the connection after so many bytes of the body.
+        self.break_after = []
         self.ignore_range = False
-        self.claim = 0  # so many bytes more in Content-Length than are sent
+        # So many bytes more in Content-Length than are sent.
+        self.claim = 0
         self.without_length = False
         self.status = None
         self.pause = 0.0
@@ -54,7 +60,9 @@ class Server:
             if start >= len(self.content):
                 return request.send_error(416)
             request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+            request.send_header(
+                "Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
+            )
         else:
             request.send_response(200)
         body = self.content[start:]
@@ -77,7 +85,7 @@ def tiny_config(original, name, **changes):
 @pytest.fixture
 def content(tmp_path, monkeypatch):
     """The bytes of the file; the package is told that Mixer-B_16 is as small as TINY."""
-    monkeypatch.setattr(checkpoint, "get_config", partial(tiny_config, checkpoint.get_config))
+    monkeypatch.setattr(official, "get_config", partial(tiny_config, official.get_config))
     torch.manual_seed(0)
     mixer.save_npz(MlpMixer(TINY), tmp_path / "served.npz")
     return (tmp_path / "served.npz").read_bytes()
@@ -93,7 +101,13 @@ def server(content):
 @pytest.fixture
 def fetch(server, tmp_path):
     return partial(
-        download, "Mixer-B_16", tmp_path / "cache", base_url=server.url, timeout=5.0, attempts=4, progress=False
+        download,
+        "Mixer-B_16",
+        tmp_path / "cache",
+        base_url=server.url,
+        timeout=5.0,
+        attempts=4,
+        progress=False,
     )
 
 
@@ -146,7 +160,10 @@ def test_a_piece_longer_than_the_file_is_thrown_away(fetch, content, tmp_path):
 
 def test_a_server_that_claims_more_than_it_sends(fetch, server, tmp_path):
     server.claim = 1000
-    with pytest.raises(ConnectionError, match=r"Fetch http://127.*Mixer-B_16.npz by other means and put it at .*cache"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"Fetch http://127.*Mixer-B_16.npz by other means and put it at .*cache",
+    ):
         fetch()
     assert "Mixer-B_16.npz" not in kept(tmp_path)
 
@@ -225,12 +242,17 @@ def test_no_network(tmp_path):
 def test_official_addresses(monkeypatch, tmp_path):
     asked = []
     monkeypatch.delenv("MIXER_CHECKPOINT_URL", raising=False)
-    monkeypatch.setattr(checkpoint, "_fetch", lambda url, part, *_: (asked.append(url), part.touch()))
-    for name in checkpoint.OFFICIAL_FILES:
+    monkeypatch.setattr(official, "_fetch", lambda url, part, *_: (asked.append(url), part.touch()))
+    for name in official.OFFICIAL_FILES:
         with pytest.raises(CheckpointError):
             download(name, tmp_path)
     base = "https://storage.googleapis.com/mixer_models"
-    files = ["imagenet1k/Mixer-B_16", "imagenet1k/Mixer-L_16", "imagenet21k/Mixer-B_16", "imagenet21k/Mixer-L_16"]
+    files = [
+        "imagenet1k/Mixer-B_16",
+        "imagenet1k/Mixer-L_16",
+        "imagenet21k/Mixer-B_16",
+        "imagenet21k/Mixer-L_16",
+    ]
     assert asked == [f"{base}/{file}.npz" for file in files]
 
 
@@ -240,13 +262,13 @@ def test_unknown_name(tmp_path):
 
 
 def test_a_full_disk_is_noticed_before_the_transfer(fetch, server, monkeypatch):
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10})())
+    monkeypatch.setattr(official.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10})())
     with pytest.raises(ConnectionError, match="10 are free on the disk"):
         fetch(attempts=1)
 
 
 def _fetch_in_a_process(url, root, queue):
-    checkpoint.get_config = partial(tiny_config, checkpoint.get_config)
+    official.get_config = partial(tiny_config, official.get_config)
     queue.put(download("Mixer-B_16", root, base_url=url, progress=False).read_bytes())
 
 
@@ -268,10 +290,34 @@ def test_two_processes_at_once(server, content, tmp_path):
 def test_command(server, tmp_path, monkeypatch, capsys, content):
     monkeypatch.setenv("MIXER_CHECKPOINT_URL", server.url)
     monkeypatch.setenv("MIXER_DATA", str(tmp_path))
-    checkpoint.main(["download", "Mixer-B_16"])
+    main(["download", "Mixer-B_16"])
     path = tmp_path / "checkpoints" / "Mixer-B_16.npz"
     assert capsys.readouterr().out.strip() == str(path)
     assert path.read_bytes() == content
     with pytest.raises(SystemExit):
-        checkpoint.main(["download", "Mixer-X"])
+        main(["download", "Mixer-X"])
     np.testing.assert_equal(len(server.ranges), 1)
+
+
+def test_unknown_bundle():
+    with pytest.raises(ValueError, match=r"bundled: expected one of .*found 'Mixer-X'"):
+        mixer.bundled("Mixer-X")
+
+
+def test_pretrained_is_what_comes_with_the_package_or_is_downloaded(monkeypatch):
+    monkeypatch.setattr(official, "download", lambda name: f"downloaded {name}")
+    for name in official.OFFICIAL_FILES:
+        assert pretrained(name) == f"downloaded {name}"
+    for name in official.bundled_names():
+        assert pretrained(name) == mixer.bundled(name)
+    with pytest.raises(ValueError, match=r"^checkpoint: expected one of Mixer-B_16, .*'Mixer-X'"):
+        pretrained("Mixer-X")
+
+
+def test_every_official_file_is_of_the_model_that_its_key_names():
+    for name, file in official.OFFICIAL_FILES.items():
+        assert file.path.endswith(f"/{name.removesuffix('-21k')}.npz")
+        assert file.label.replace("/", "_") == name.removesuffix("-21k")
+        assert file.upstream == ("ImageNet-21k" if name.endswith("-21k") else "ImageNet")
+        assert file.upstream.lower().startswith(file.path[:8])
+        assert 0.96 < file.accuracy < 0.97

@@ -1,0 +1,71 @@
+"""Token mixing for other resolutions: enlarged tile by tile, or resampled."""
+
+import pytest
+import torch
+from helpers import same_weights
+
+import mixer
+from mixer.config import MixerConfig
+from mixer.model import MlpMixer
+
+
+def rows_of_tiles(images, factor):
+    """(K², 3, H, W) -> one mosaic (1, 3, K H, K W)."""
+    rows = [torch.cat(list(images[i * factor : (i + 1) * factor]), dim=2) for i in range(factor)]
+    return torch.cat(rows, dim=1)[None]
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_logits_of_a_mosaic_are_the_mean_of_its_tiles(file, model, factor):
+    tiles = torch.rand(factor**2, 3, 15, 15, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    large = mixer.from_npz(file, image_size=15 * factor)
+    assert large.config.tokens_mlp_dim == 8 * factor**2
+    expected, found = model(tiles).mean(0), large(rows_of_tiles(tiles, factor))[0]
+    assert ((found - expected).norm() / expected.norm()).item() < 1e-5
+
+
+def test_tiles_in_the_enlarged_model_do_not_mix(file):
+    large = mixer.from_npz(file, image_size=30)
+    images = torch.rand(1, 3, 30, 30)
+    touched = images.clone()
+    touched[:, :, :15, 15:] = 0
+    changed = (
+        (large.block_outputs(images)[-1] != large.block_outputs(touched)[-1]).any(-1).view(6, 6)
+    )
+    assert changed[:3, 3:].all()
+    assert changed.sum() == 9
+
+
+@pytest.mark.parametrize("size", [10, 20, 25, (15, 30), (10, 35)])
+def test_other_sizes_leave_constant_images_as_they_were(file, model, size):
+    """A constant image gives the same token everywhere.
+
+    Resampling must not change what token mixing adds.
+    """
+    other = mixer.from_npz(file, image_size=size)
+    height, width = (size, size) if isinstance(size, int) else size
+    # Only then are all tokens the same after a block, too.
+    for p in (model, other):
+        for block in p.blocks:
+            fc2 = block.token_mixing.fc2
+            fc2.weight.data[:] = fc2.weight.data.mean(0)
+            fc2.bias.data[:] = fc2.bias.data.mean()
+    colour = torch.tensor([0.3, -0.2, 0.9])[None, :, None, None]
+    old, new = model(colour.expand(1, 3, 15, 15)), other(colour.expand(1, 3, height, width))
+    torch.testing.assert_close(new, old, rtol=0.2, atol=0.2)
+    assert other.config.tokens_mlp_dim == 8
+
+
+def test_the_same_size_changes_nothing(file, model):
+    assert same_weights(mixer.from_npz(file, image_size=15), model)
+
+
+def test_an_image_size_that_does_not_fit_is_refused(file):
+    with pytest.raises(ValueError, match="multiples of the patch size 5, found 16"):
+        mixer.from_npz(file, image_size=16)
+
+
+def test_load_into_a_model_of_another_resolution(file, model):
+    small = MlpMixer(MixerConfig(5, 2, 12, 8, 16, num_classes=7, image_size=10))
+    mixer.load_npz(small, file)
+    assert same_weights(small, mixer.from_npz(file, image_size=10))
