@@ -1,7 +1,7 @@
 """The images of a folder, decoded once: bytes one after another in a file, and an index of them.
 
 The index says which files were decoded, by name, size and time, and how many of them are in the
-file of bytes by now. It is written whole, after the bytes it speaks of; so a process that was killed
+file of bytes by now. It is written whole, after the bytes it speaks of: a process that was killed
 leaves what the next one goes on from, and what is there is never half an image.
 """
 
@@ -40,7 +40,7 @@ Read = Callable[[Path], np.ndarray]
 
 @dataclass
 class Index:
-    """What is in the file of bytes: the shape of each image in order, zeros for an unreadable one."""
+    """What is in the file of bytes: the shape of each image, zeros for an unreadable one."""
 
     key: str
     shapes: list[tuple[int, ...]] = field(default_factory=list)

@@ -107,8 +107,8 @@ class ImageStore:
         if isinstance(rows, slice):
             rows = torch.arange(len(self))[rows]
         parts = []
-        for part in rows.cpu().split(_AT_A_TIME):
-            pictures = self.gather(part)
+        for n in range(0, len(rows), _AT_A_TIME):
+            pictures = self.gather(rows[n : n + _AT_A_TIME].cpu())
             small = pictures.cropped(pictures.whole(), self.image_hw)
             parts.append(small.round().to(torch.uint8))
         empty = torch.empty((0, 3, *self.image_hw), dtype=torch.uint8)
@@ -148,7 +148,8 @@ class ImageStore:
         if self.device.type != "cuda" or tensor.is_cuda:
             return tensor.to(self.device)
         # Copied without waiting for the device, which only pinned memory allows.
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        with torch.cuda.device(self.device):
+            return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def gather(self, rows: Tensor) -> Pictures:
         """The images ``rows`` (B,), read from the file into memory, on the CPU."""

@@ -12,7 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mixer.data.store import Pictures
+
 Size = int | tuple[int, int]
+# Pixels: a number for all images, or (N,).
+Side = int | Tensor
 
 # How often a box is drawn anew before the whole image is taken; torchvision's number.
 ATTEMPTS = 10
@@ -23,7 +27,7 @@ def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return (images.to(dtype) - 127.5) / 127.5
 
 
-def resize(images: Tensor, size: Size) -> Tensor:
+def resize(images: Tensor | Pictures, size: Size) -> Tensor:
     """Bilinear, without antialiasing and without cropping.
 
     As the official evaluation does it (``tf.image.resize``). (N, 3, H, W), uint8 or float -> float
@@ -31,6 +35,8 @@ def resize(images: Tensor, size: Size) -> Tensor:
     ``size`` is pixels, one number or (height, width).
     """
     target = _pair(size)
+    if isinstance(images, Pictures):
+        return images.cropped(images.whole(), target)
     if tuple(images.shape[2:]) == target:
         return images
     return F.interpolate(
@@ -50,12 +56,12 @@ class Share:
     count: int
 
 
-def _share_of(images: Tensor, share: Share | None) -> Share:
+def _share_of(images: Tensor | Pictures, share: Share | None) -> Share:
     return share if share is not None else Share(slice(None), len(images))
 
 
 def random_resized_crop(
-    images: Tensor,
+    images: Tensor | Pictures,
     size: Size,
     scale: tuple[float, float] = (0.05, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -76,7 +82,7 @@ def random_resized_crop(
 
 def sample_crop_boxes(
     count: int,
-    image_hw: tuple[int, int],
+    image_hw: tuple[Side, Side],
     scale: tuple[float, float] = (0.05, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     generator: torch.Generator | None = None,
@@ -97,14 +103,14 @@ def sample_crop_boxes(
     fits = (w <= width) & (h <= height)
     first = fits.int().argmax(dim=0, keepdim=True)  # (1, count), 0 where none fits
     found = fits.any(dim=0)
-    w = torch.where(found, w.gather(0, first)[0], float(width))  # (count,)
-    h = torch.where(found, h.gather(0, first)[0], float(height))
+    w = torch.where(found, w.gather(0, first)[0], width)  # (count,)
+    h = torch.where(found, h.gather(0, first)[0], height)
     top = (draws[2, 0] * (height - h + 1)).floor()
     left = (draws[3, 0] * (width - w + 1)).floor()
     return torch.stack([top, left, h, w], dim=1).long()
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
+def resized_crop(images: Tensor | Pictures, boxes: Tensor, size: Size) -> Tensor:
     """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``.
 
     Float (N, 3, h, w). Bilinear interpolation is linear in the pixels and separable, so a batch of
@@ -112,6 +118,8 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
     as torchvision's ``resized_crop`` with ``antialias=False``, image by image.
     """
     height, width = _pair(size)
+    if isinstance(images, Pictures):
+        return images.cropped(boxes, (height, width))
     top, left, h, w = boxes.unbind(1)
     rows = _interpolation(top, h, height, images.shape[2])  # (N, h, H)
     columns = _interpolation(left, w, width, images.shape[3])  # (N, w, W)
@@ -148,7 +156,7 @@ def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
 
     Those are rows and columns from the padded corner.
     """
-    height, width = _hw(images)
+    height, width = images.shape[2:]
     padded = F.pad(images, [padding] * 4)  # (N, 3, H + 2p, W + 2p)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)
     columns = offsets[1][:, None] + torch.arange(width, device=images.device)  # (N, W)
@@ -180,5 +188,9 @@ def _pair(size: Size) -> tuple[int, int]:
     return height, width
 
 
-def _hw(images: Tensor) -> tuple[int, int]:
+def _hw(images: Tensor | Pictures) -> tuple[Side, Side]:
+    """Height and width: of each image of the whole batch, where they differ."""
+    if isinstance(images, Pictures):
+        height, width = images.all_sizes.unbind(1)
+        return height, width
     return images.shape[2], images.shape[3]
