@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import mixer
-from mixer import analysis, plots, widgets
+from mixer.lessons import analysis, explorers, plots
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "explorers.json"
@@ -29,7 +29,7 @@ LIMIT = 150  # milliseconds, what we promise on two cores
 STOPS = 6  # values to try of each control
 
 
-def explorers() -> dict[str, Callable[[], widgets.Explorer]]:
+def all_explorers() -> dict[str, Callable[[], explorers.Explorer]]:
     """Name -> how to make one, with the bundled model where it shows a model."""
     model = mixer.from_npz(mixer.bundled("Mixer-Nano_4")).eval()
     config = model.config
@@ -38,11 +38,11 @@ def explorers() -> dict[str, Callable[[], widgets.Explorer]]:
     names = [f"class {number}" for number in range(config.num_classes)]
     labels = torch.arange(len(images)) % config.num_classes
     return {
-        "patch_explorer": lambda: widgets.patch_explorer(images[0]),
-        "mixing_table": widgets.mixing_table,
-        "unit_explorer": lambda: widgets.unit_explorer(model, images, fine_tuned=model, start=start),
-        "influence_explorer": lambda: widgets.influence_explorer(model, images[:2]),
-        "permutation_explorer": lambda: widgets.permutation_explorer(model, images, labels, names, orders=2),
+        "patch_explorer": lambda: explorers.patch_explorer(images[0]),
+        "mixing_table": explorers.mixing_table,
+        "unit_explorer": lambda: explorers.unit_explorer(model, images, fine_tuned=model, start=start),
+        "influence_explorer": lambda: explorers.influence_explorer(model, images[:2]),
+        "permutation_explorer": lambda: explorers.permutation_explorer(model, images, labels, names, orders=2),
     }
 
 
@@ -56,7 +56,7 @@ def stops(control: Any) -> list[Any]:
     return [control.min + (control.max - control.min) * index / max(1, count - 1) for index in range(count)]
 
 
-def answer_times(explorer: widgets.Explorer) -> tuple[list[float], list[float]]:
+def answer_times(explorer: explorers.Explorer) -> tuple[list[float], list[float]]:
     """Milliseconds of wall and processor time for every change tried, after a first round that fills caches."""
     wall, cpu = [], []
     for measured in (False, True):
@@ -83,7 +83,7 @@ def main() -> None:
     plots.use_style()
 
     results: dict[str, Any] = {}
-    for name, make in explorers().items():
+    for name, make in all_explorers().items():
         started = time.perf_counter()
         explorer = make()
         ready = time.perf_counter() - started

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixer import MixerConfig, MlpMixer
-from mixer.analysis import SHUFFLES, Shuffled, shuffle_order
 from mixer.data import load_data
+from mixer.lessons.analysis import SHUFFLES, Shuffled, shuffle_order
 from mixer.train import Recipe, pick_device, pick_precision, train
 
 ROOT = Path(__file__).resolve().parent.parent

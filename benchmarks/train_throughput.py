@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 import mixer
-from mixer.analysis import training_flops
+from mixer.cost import training_flops
 from mixer.data import ImageData, load_data
 from mixer.train import (
     RECIPES,

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
-import matplotlib.patches
-import matplotlib.path
-import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+# Keyword arguments that several calls of matplotlib share.
+Style = dict[str, Any]
 
 COLORS = {
     "black": "#000000",
@@ -28,18 +29,24 @@ COLORS = {
     "grey": "#808080",
 }
 CYCLE = [COLORS[name] for name in ("blue", "red", "green", "orange", "purple", "sky", "black")]
-PART_COLORS = {  # the parts of a Mixer, the same in every figure
+# For lines that share an axes: never told apart by colour alone.
+LINE_STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v")
+# The parts of a Mixer, the same in every figure. Notebook 1 calls the stem "embedding".
+PART_COLORS = {
     "stem": COLORS["green"],
-    "embedding": COLORS["green"],  # as notebook 1 calls the stem
+    "embedding": COLORS["green"],
     "token_mixing": COLORS["blue"],
     "channel_mixing": COLORS["red"],
     "norms": COLORS["black"],
     "head": COLORS["purple"],
 }
-DIVERGING = "RdBu_r"  # ColorBrewer's red-blue, safe for colour-blind readers: blue < 0, white = 0, red > 0
+# ColorBrewer's red-blue, safe for colour-blind readers: blue < 0, white = 0, red > 0.
+DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
 DPI = 100
-WIDTH = 8.0  # inches: what fits a notebook's column
+# Inches: what fits a notebook's column.
+WIDTH = 8.0
 
 
 def use_style() -> None:
@@ -51,7 +58,8 @@ def use_style() -> None:
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
             "axes.facecolor": "white",
-            "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
+            # Comes with matplotlib, so figures are the same everywhere.
+            "font.family": "DejaVu Sans",
             "font.size": 10,
             "axes.titlesize": 11,
             "axes.labelsize": 10,
@@ -71,16 +79,32 @@ def use_style() -> None:
     )
 
 
-def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
-    """An empty figure, inches, that lays itself out and that ``pyplot`` knows nothing about."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+def new_figure(width: float = WIDTH, height: float = 3.0, gap: float | None = None) -> Figure:
+    """An empty figure, inches, that lays itself out and that ``pyplot`` knows nothing about.
+
+    Args:
+        width, height: inches.
+        gap: inches of padding at both sides of each axes; matplotlib's own if not given.
+    """
+    fig = Figure(figsize=(width, height), facecolor="white")
+    fig.set_layout_engine(ConstrainedLayoutEngine(w_pad=gap))
+    return fig
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that an axes is on."""
+    fig = ax.get_figure()
+    assert isinstance(fig, Figure)
+    return fig
 
 
 def to_numpy(array: ArrayLike | Tensor) -> NDArray[Any]:
-    """A NumPy array of a tensor (any device, with or without gradient) or of anything array-like."""
-    if isinstance(array, Tensor):
-        return array.detach().cpu().float().numpy() if array.is_floating_point() else array.detach().cpu().numpy()
-    return np.asarray(array)
+    """A NumPy array of a tensor (any device, with or without gradient) or anything array-like."""
+    if not isinstance(array, Tensor):
+        return np.asarray(array)
+    values = array.detach().cpu()
+    # NumPy has no bfloat16.
+    return values.float().numpy() if values.is_floating_point() else values.numpy()
 
 
 def bare(ax: Axes, title: str | None = None, frame: bool = False) -> Axes:
@@ -95,10 +119,12 @@ def bare(ax: Axes, title: str | None = None, frame: bool = False) -> Axes:
 
 
 def percent_ticks(axis: Axis) -> None:
-    """Ticks for shares from 0 to 1, at round percents and with all their digits: 0.6 -> 60%, 0.965 -> 96.5%."""
+    """Ticks for shares, 0 to 1, at round percents, with all digits: 0.6 -> 60%, 0.965 -> 96.5%."""
     if axis.get_scale() == "linear":
         axis.set_major_locator(matplotlib.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
+    axis.set_major_formatter(
+        matplotlib.ticker.FuncFormatter(lambda share, _: f"{100 * share:.6g}%")
+    )
 
 
 def curves(
@@ -107,9 +133,7 @@ def curves(
     *,
     xlabel: str = "step",
     ylabel: str = "",
-    title: str | None = None,
     percent: bool = False,
-    log: bool = False,
     beside: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
@@ -118,9 +142,8 @@ def curves(
     Args:
         steps: x of every line; or a mapping with an x for each line.
         series: name -> y values. A single line needs no legend and gets none.
-        xlabel, ylabel, title: texts.
+        xlabel, ylabel: texts.
         percent: y holds shares from 0 to 1, to be written as percent.
-        log: logarithmic y axis.
         beside: put the legend to the right of the axes, where it can cover no line.
         ax: draw there, to put several panels in one figure (``new_figure().subplots(1, 2)``).
     """
@@ -129,26 +152,31 @@ def curves(
     for number, (name, y) in enumerate(series.items()):
         x = steps[name] if isinstance(steps, Mapping) else steps
         few = len(to_numpy(y)) <= 20  # type: ignore[arg-type]
-        style = ("-", "--", "-.", ":")[number // len(CYCLE) % 4]
-        ax.plot(to_numpy(x), to_numpy(y), style, label=name, marker="o" if few else None, markersize=4)
+        style = LINE_STYLES[number // len(CYCLE) % len(LINE_STYLES)]
+        marker = "o" if few else None
+        ax.plot(to_numpy(x), to_numpy(y), style, label=name, marker=marker, markersize=4)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.grid(axis="y")
-    if title:
-        ax.set_title(title)
-    if log:
-        ax.set_yscale("log")
     if percent:
         percent_ticks(ax.yaxis)
     if len(series) > 1:
         ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {}))
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    return figure
+    return figure_of(ax)
 
 
-def training(steps: ArrayLike, loss: ArrayLike, eval_steps: ArrayLike, accuracy: ArrayLike, chance: float) -> Figure:
-    """The loss of every training step, beside the accuracy on test images with the level of guessing.
+def mark_guessing(ax: Axes, chance: float) -> None:
+    """A broken line across accuracies at the share that guessing gets right."""
+    ax.axhline(chance, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+    style: Style = {"ha": "right", "va": "bottom", "color": "#555555"}
+    ax.annotate("guessing", (1, chance), xycoords=("axes fraction", "data"), **style)
+    ax.set_ylim(bottom=0.0)
+
+
+def training(
+    steps: ArrayLike, loss: ArrayLike, eval_steps: ArrayLike, accuracy: ArrayLike, chance: float
+) -> Figure:
+    """The loss of every training step, beside the accuracy on test images and that of guessing.
 
     Args:
         steps, loss: of each step; a running mean over some of them is drawn on top.
@@ -162,15 +190,12 @@ def training(steps: ArrayLike, loss: ArrayLike, eval_steps: ArrayLike, accuracy:
     window = max(1, len(values) // 12)
     if window > 1:
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        left.plot(to_numpy(steps)[window - 1 :], smooth, color=COLORS["blue"], label=f"mean of {window} steps")
+        name = f"mean of {window} steps"
+        left.plot(to_numpy(steps)[window - 1 :], smooth, color=COLORS["blue"], label=name)
         left.legend()
     left.set_xlabel("step")
     left.set_ylabel("training loss")
     left.grid(axis="y")
     curves(eval_steps, {"model": accuracy}, ylabel="test accuracy", percent=True, ax=right)
-    right.axhline(chance, color=COLORS["grey"], linestyle="--", linewidth=1.2)
-    right.annotate(
-        "guessing", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#555555"
-    )
-    right.set_ylim(bottom=0)
+    mark_guessing(right, chance)
     return fig

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -115,14 +112,3 @@ def seeded(seed: int = 0) -> torch.Generator:
 def noise(count: int = 6, height: int = 32, width: int = 32) -> Tensor:
     size = (count, 3, height, width)
     return torch.randint(0, 256, size, dtype=torch.uint8, generator=seeded())
-
-
-def load_script(folder: str, name: str) -> ModuleType:
-    """A script of ``benchmarks/`` or ``tools/``, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # DataLoader's workers look the data set's class up there.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

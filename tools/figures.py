@@ -4,17 +4,19 @@ usage: python tools/figures.py [--check]
 
 Writes img/mixer_figure.png (the architecture), img/mixer_result.png (accuracy on CIFAR-10, from
 benchmarks/results/cifar10.json and mixer.recipes.PUBLISHED) and the tables between the README's
-markers, from benchmarks/results/. The same sources and data give the same bytes with the same matplotlib.
+markers, from benchmarks/results/. The same sources and data give the same bytes with the same
+matplotlib.
 
-Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments and line breaks,
-the configurations of the models, and the data. With --check nothing is written; the exit status is 1 if a table
-differs, or if a picture's fingerprint is not that of the sources as they are now, which does not depend on the version
-of matplotlib.
+Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments
+and line breaks, the configurations of the models, and the data. With --check nothing is written;
+the exit status is 1 if a table differs, or if a picture's fingerprint is not that of the sources as
+they are now, which does not depend on the version of matplotlib.
 """
 
 import argparse
 import ast
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -27,7 +29,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixer import MODELS, bundled, plots
+from mixer import MODELS, bundled
+from mixer.lessons import plots
 from mixer.recipes import PUBLISHED, PUBLISHED_TEST_IMAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +38,9 @@ IMG = ROOT / "img"
 RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
 README = ROOT / "README.md"
 TABLE = re.compile(r"(<!-- (\w+) table -->)(.*?)(<!-- /\2 table -->)", re.DOTALL)
-DPI = 200  # twice the README's 900 pixels, for fine screens
+DRAWN_BY = ("mixer.drawing", "mixer.lessons.plots")
+# Twice the README's 900 pixels, for fine screens
+DPI = 200
 
 
 @dataclass(frozen=True)
@@ -43,28 +48,56 @@ class Drawing:
     """One file of img/: the function that draws it and the data that it is given."""
 
     function: Callable[..., Figure]
-    data: Callable[[], Any]  # the function's one argument
-    depends_on: Callable[[], Any] = lambda: None  # what else it reads
+    # The function's one argument
+    data: Callable[[], Any]
+    # What else it reads
+    depends_on: Callable[[], Any] = lambda: None
 
     def draw(self) -> Figure:
         return self.function(self.data())
 
     def fingerprint(self) -> str:
         """A hash of everything that decides what the figure shows."""
-        sources = [self.code(), json.dumps([self.data(), self.depends_on()], sort_keys=True, default=str)]
+        sources = [
+            self.code(),
+            json.dumps([self.data(), self.depends_on()], sort_keys=True, default=str),
+        ]
         return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
     def code(self) -> str:
-        """The function and all of mixer/plots.py that it uses, directly or not, as syntax trees."""
-        tree = ast.parse(Path(plots.__file__).read_text(encoding="utf-8"))
-        definitions = {name: node for node in tree.body for name in _defined(node)}
-        wanted, found = [self.function.__name__], {}
+        """The function and all that it uses of the modules that draw, as syntax trees."""
+        wanted, found = [(self.function.__module__, self.function.__name__)], {}
         while wanted:
-            name = wanted.pop()
-            if name in definitions and name not in found:
-                found[name] = ast.dump(_without_docstring(definitions[name]))
-                wanted += [node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)]
-        return "\n".join(found[name] for name in sorted(found))
+            module, name = wanted.pop()
+            tree = ast.parse(source(module))
+            definitions = {name: node for node in tree.body for name in _defined(node)}
+            imported = _imported(tree)
+            if name in imported:
+                wanted.append(imported[name])
+            elif name in definitions and (name, module) not in found:
+                found[name, module] = ast.dump(_without_docstring(definitions[name]))
+                names = {
+                    node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)
+                }
+                wanted += [(module, used) for used in names]
+        return "\n".join(found[key] for key in sorted(found))
+
+
+def source(module: str) -> str:
+    """The text of a module, by its name."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _imported(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Name -> (module, its name there) of what a module imports from those that draw."""
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(DRAWN_BY)
+        for alias in node.names
+    }
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -72,25 +105,34 @@ def _defined(node: ast.stmt) -> list[str]:
         return [node.name]
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return [child.id for target in targets for child in ast.walk(target) if isinstance(child, ast.Name)]
+        return [
+            child.id
+            for target in targets
+            for child in ast.walk(target)
+            if isinstance(child, ast.Name)
+        ]
     return []
 
 
 def _without_docstring(node: ast.stmt) -> ast.stmt:
     if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None:
-        return ast.FunctionDef(**{**dict(ast.iter_fields(node)), "body": node.body[1:] or [ast.Pass()]})
+        return ast.FunctionDef(
+            **{**dict(ast.iter_fields(node)), "body": node.body[1:] or [ast.Pass()]}
+        )
     return node
 
 
 # ------------------------------------------------------------------------------------------ results
 
-KIND = ("recipe", "num_steps", "image_size", "precision", "checkpoint_sha256")  # and the machine
+# And the machine
+KIND = ("recipe", "num_steps", "image_size", "precision", "checkpoint_sha256")
 
 
 def kinds_of_runs() -> dict[str, list[list[dict[str, Any]]]]:
-    """What benchmarks/results/cifar10.json holds: for each model the runs that differ in their seed alone, together.
+    """What benchmarks/results/cifar10.json holds: for each model, groups of runs by all but seed.
 
-    They are described in benchmarks/reproduce.py, which writes them. Those of the most steps come first.
+    They are described in benchmarks/reproduce.py, which writes them. Those of the most steps come
+    first.
     """
     runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
     kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -123,7 +165,7 @@ def where(run: dict[str, Any]) -> str:
 
 
 def accuracies() -> list[dict[str, Any]]:
-    """Rows for ``plots.accuracies``: what was published, and the mean over our seeds beside it, of the longest runs."""
+    """Rows for ``plots.accuracies``: what was published, and the mean of our longest runs."""
     kinds, rows = kinds_of_runs(), []
     for name in [*PUBLISHED, *(name for name in kinds if name not in PUBLISHED)]:
         official = PUBLISHED.get(name, {})
@@ -136,7 +178,14 @@ def accuracies() -> list[dict[str, Any]]:
         steps += [f"{len(runs)} seeds: {spread(runs)}"] if len(runs) > 1 else []
         note = "\n".join(filter(None, [", ".join(steps), official.get("note")]))
         measured = mean(runs, "accuracy") if runs else None
-        rows.append({"label": label, "official": official.get("accuracy"), "measured": measured, "note": note})
+        rows.append(
+            {
+                "label": label,
+                "official": official.get("accuracy"),
+                "measured": measured,
+                "note": note,
+            }
+        )
     return rows
 
 
@@ -144,10 +193,21 @@ def table() -> str:
     """The README's table: every official row, run or not, and the project's own below."""
     kinds = kinds_of_runs()
     official = f"official, of {PUBLISHED_TEST_IMAGES:,} images"
-    head = ["upstream", "model", official, "this repository", "seeds", "steps", "wall time, each", "machine"]
+    head = [
+        "upstream",
+        "model",
+        official,
+        "this repository",
+        "seeds",
+        "steps",
+        "wall time, each",
+        "machine",
+    ]
     lines = [head, ["---"] * len(head)]
     for name, row in PUBLISHED.items():
-        published = f"{100 * row['accuracy']:.2f} %" + (f" ({row['note']})" if "note" in row else "")
+        published = f"{100 * row['accuracy']:.2f} %" + (
+            f" ({row['note']})" if "note" in row else ""
+        )
         first = [row["upstream"], row["label"], published]
         for runs in kinds.get(name, []):
             lines.append([*first, *measured(runs, compare=True)])
@@ -155,12 +215,14 @@ def table() -> str:
             lines.append([*first, "not yet run", "", "", "", ""])
     for name in kinds:
         for runs in kinds[name] if name not in PUBLISHED else []:
-            lines.append([runs[0]["upstream"], name.replace("_", "/"), "–", *measured(runs, compare=False)])
+            lines.append(
+                [runs[0]["upstream"], name.replace("_", "/"), "–", *measured(runs, compare=False)]
+            )
     return markdown(lines)
 
 
 def measured(runs: list[dict[str, Any]], compare: bool) -> list[str]:
-    """The last five columns, of runs that differ in their seed alone; ``compare`` adds the official way to count."""
+    """The last five columns, of runs that differ in seed; ``compare``: the official count, too."""
     said = f"{100 * mean(runs, 'accuracy'):.2f} %" + (f" ({spread(runs)})" if len(runs) > 1 else "")
     said += f" of {runs[0]['test_images']:,} images"
     if compare:
@@ -177,7 +239,7 @@ def duration(seconds: float) -> str:
 
 
 def transfer_table() -> str:
-    """What pre-training is worth, from benchmarks/results/transfer.json: a line for each number of labels."""
+    """What pre-training is worth, from results/transfer.json: a line for each number of labels."""
     runs = stored("transfer.json").get("runs", [])
     starts = ("pre-trained", "from scratch")
     lines = [["labelled images", *starts], ["---"] * 3]
@@ -185,22 +247,41 @@ def transfer_table() -> str:
         cells = []
         for start in starts:
             chosen = [run for run in runs if run["labels"] == labels and run["start"] == start]
-            cells.append(f"{100 * mean(chosen, 'accuracy'):.1f} % ({spread(chosen)}), {len(chosen)} seeds")
+            cells.append(
+                f"{100 * mean(chosen, 'accuracy'):.1f} % ({spread(chosen)}), {len(chosen)} seeds"
+            )
         lines.append([f"{labels:,}", *cells])
     return markdown(lines)
 
 
 def weights_table() -> str:
     """The checkpoints that come with the package, from the records beside them."""
-    head = ["checkpoint", "trained on", "recipe", "test accuracy", "averaged with the mirror image", "epochs", "time"]
+    head = [
+        "checkpoint",
+        "trained on",
+        "recipe",
+        "test accuracy",
+        "averaged with the mirror image",
+        "epochs",
+        "time",
+    ]
     lines = [head, ["---"] * len(head)]
     for path in sorted(bundled("Mixer-Nano_4").parent.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         recipe = re.search(r"--recipe (\S+)", record["command"])
-        accuracies = [f"{100 * record[key]:.1f} %" for key in ("accuracy", "accuracy_mirror_averaged")]
+        accuracies = [
+            f"{100 * record[key]:.1f} %" for key in ("accuracy", "accuracy_mirror_averaged")
+        ]
         made = [f"`{path.stem}`", record["dataset"], f"`{recipe[1]}`" if recipe else ""]
         machine = record["machine"].split(", torch")[0]
-        lines.append([*made, *accuracies, f"{record['epochs']:g}", f"{duration(3600 * record['hours'])}, {machine}"])
+        lines.append(
+            [
+                *made,
+                *accuracies,
+                f"{record['epochs']:g}",
+                f"{duration(3600 * record['hours'])}, {machine}",
+            ]
+        )
     return markdown(lines)
 
 
@@ -210,7 +291,8 @@ TIMES = {
     "times_timm_with_tanh": "the same with our GELU, same precision",
     "times_a_port_s_loop": "a port's loop, fp32",
 }
-TIMES_ON_A_GPU = {  # there fp32 is one of two
+# There fp32 is one of two
+TIMES_ON_A_GPU = {
     **TIMES,
     "times_timm_fp32": "timm's model in our loop, fp32 (TF32)",
     "times_a_port_s_loop": "a port's loop, fp32 (no TF32)",
@@ -218,26 +300,32 @@ TIMES_ON_A_GPU = {  # there fp32 is one of two
 
 
 def speed_table() -> str:
-    """Ratios of training speed, from all results of small_model_speed.py and train_throughput.py."""
-    lines = [["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"], ["---"] * 5]
+    """Ratios of training speed, of all results of small_model_speed.py and train_throughput.py."""
+    lines = [
+        ["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"],
+        ["---"] * 5,
+    ]
     for script in ("small_model_speed", "train_throughput"):
         for path in sorted(RESULTS.parent.glob(f"{script}-*.json"), key=lambda path: path.stem):
             found = stored(path.name)
             throughput = TIMES if found["machine"]["device"] == "cpu" else TIMES_ON_A_GPU
             for key, base in {"times_the_obvious_loop": "the obvious loop", **throughput}.items():
-                lines += [speed_row(found, key, base, side) for side in sides_to_show(found, key, base)]
+                lines += [
+                    speed_row(found, key, base, side) for side in sides_to_show(found, key, base)
+                ]
     return markdown(lines)
 
 
 def sides_to_show(found: dict[str, Any], key: str, base: str) -> list[str]:
-    """Of our sides the first, in plain fp32, and the fastest, whatever its ratio; the file has all."""
+    """Of our sides the first, in plain fp32, and the fastest; the file has all."""
     ours = [side for side in found.get(key, {}) if side != base]
     if not ours:
         return []
     fastest = max(ours, key=lambda side: found["images_per_second"][side]["median"])
     if key == "times_timm_with_tanh":
         return [fastest]
-    if key == "times_timm_fp32":  # for our fp32 it says what times_timm says
+    # For our fp32 it says what times_timm says
+    if key == "times_timm_fp32":
         return [fastest] if fastest != ours[0] else []
     return list(dict.fromkeys([ours[0], fastest]))
 
@@ -246,11 +334,17 @@ def speed_row(found: dict[str, Any], key: str, base: str, side: str) -> list[str
     what = found["what"].split(";")[0].removeprefix("images/s training ")
     ratio, speed = found[key][side], found["images_per_second"][side]["median"]
     times = f"**{ratio['median']}** × {base}"
-    return [f"{what}; {chip(found['machine'])}", side, f"{speed:.0f}", times, f"{ratio['low']} to {ratio['high']}"]
+    return [
+        f"{what}; {chip(found['machine'])}",
+        side,
+        f"{speed:.0f}",
+        times,
+        f"{ratio['low']} to {ratio['high']}",
+    ]
 
 
 def chip(machine: dict[str, Any]) -> str:
-    """A GPU's name; or a processor, the instructions that PyTorch uses there if they were noted, and its threads."""
+    """A GPU's name; or a processor, PyTorch's instructions there if noted, and its threads."""
     if machine["device"] != "cpu":
         return str(machine["device"])
     instructions = f" ({machine['cpu_capability']})" if "cpu_capability" in machine else ""
@@ -269,14 +363,24 @@ def markdown(lines: list[list[str]]) -> str:
 
 def readme_with_tables() -> str:
     """The README as it should be."""
-    tables = {"results": table, "transfer": transfer_table, "weights": weights_table, "speed": speed_table}
-    return TABLE.sub(lambda found: f"{found[1]}\n{tables[found[2]]()}\n{found[4]}", README.read_text(encoding="utf-8"))
+    tables = {
+        "results": table,
+        "transfer": transfer_table,
+        "weights": weights_table,
+        "speed": speed_table,
+    }
+    return TABLE.sub(
+        lambda found: f"{found[1]}\n{tables[found[2]]()}\n{found[4]}",
+        README.read_text(encoding="utf-8"),
+    )
 
 
 # ------------------------------------------------------------------------------------------ files
 
 DRAWINGS = {
-    "mixer_figure.png": Drawing(plots.architecture, lambda: "Mixer-B_16", lambda: MODELS["Mixer-B_16"]),
+    "mixer_figure.png": Drawing(
+        plots.architecture, lambda: "Mixer-B_16", lambda: MODELS["Mixer-B_16"]
+    ),
     "mixer_result.png": Drawing(plots.accuracies, accuracies),
 }
 
@@ -298,7 +402,7 @@ def write(name: str, folder: Path = IMG) -> Path:
 
 
 def stored_fingerprint(path: Path) -> str | None:
-    """The fingerprint in a file written by ``write``; ``None`` if there is no file or it carries none."""
+    """The fingerprint in a file of ``write``; ``None`` if there is no file or it carries none."""
     if not path.exists():
         return None
     with Image.open(path) as image:
@@ -307,16 +411,27 @@ def stored_fingerprint(path: Path) -> str | None:
 
 def stale() -> list[str]:
     """The files that were made from other sources than those at hand."""
-    pictures = [name for name, drawing in DRAWINGS.items() if stored_fingerprint(IMG / name) != drawing.fingerprint()]
+    pictures = [
+        name
+        for name, drawing in DRAWINGS.items()
+        if stored_fingerprint(IMG / name) != drawing.fingerprint()
+    ]
     return pictures + ["README.md"] * (README.read_text(encoding="utf-8") != readme_with_tables())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if a file is stale"
+    )
     if parser.parse_args().check:
         names = stale()
-        print("\n".join(f"{name}: stale, run python tools/figures.py" for name in names) or "up to date")
+        print(
+            "\n".join(f"{name}: stale, run python tools/figures.py" for name in names)
+            or "up to date"
+        )
         sys.exit(1 if names else 0)
     for name in DRAWINGS:
         path = write(name)

@@ -217,7 +217,7 @@ def stored(path):
     pictures = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
     alive = sum(
         any("image/png" in output.get("data", {}) for output in cell.outputs)
-        and re.search(r"widgets\.\w+\(", cell.source) is not None
+        and re.search(r"explorers\.\w+\(", cell.source) is not None
         for cell in cells
     )
     return pictures - alive, alive

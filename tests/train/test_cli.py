@@ -191,8 +191,8 @@ def test_the_module_runs_and_its_help_has_the_flags():
     )
     assert shown.returncode == 0, shown.stderr
     flags = """--name --model_type --pretrained_dir --output_dir --train_batch_size
-        --eval_batch_size --eval_every --learning_rate --weight_decay --num_steps --decay_type --warmup_steps
-        --max_grad_norm --seed --gradient_accumulation_steps --fp16 --dataset --image_size
-        --precision --compile --resume --device"""
+        --eval_batch_size --eval_every --learning_rate --weight_decay --num_steps --decay_type
+        --warmup_steps --max_grad_norm --seed --gradient_accumulation_steps --fp16 --dataset
+        --image_size --precision --compile --resume --device"""
     for flag in flags.split():
         assert flag in shown.stdout

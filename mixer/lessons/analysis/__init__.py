@@ -1,0 +1,96 @@
+"""What the notebooks measure inside a Mixer.
+
+Numbers first: every function here takes a model or tensors and returns tensors;
+``mixer.lessons.plots`` draws them.
+"""
+
+from mixer.cost import PARTS, flops_by_part, parameters_by_part, training_flops
+from mixer.lessons.analysis.depth import (
+    UpdateNorms,
+    features_by_depth,
+    linear_probe,
+    logit_lens,
+    update_norms,
+)
+from mixer.lessons.analysis.influence import (
+    even_receptive_field,
+    influence_by_block,
+    influence_by_depth,
+    influence_by_offset,
+    receptive_field,
+    shuffle_token_mixing,
+)
+from mixer.lessons.analysis.pairs import (
+    Pairs,
+    pair_units,
+    randomise_phases,
+    shuffle_units,
+    sort_pairs,
+    twin_share,
+)
+from mixer.lessons.analysis.permutations import (
+    SHUFFLES,
+    Shuffled,
+    patch_order,
+    permute_patches,
+    permute_pixels,
+    permute_tokens,
+    permute_within_patches,
+    random_order,
+    shift_images,
+    shuffle_order,
+)
+from mixer.lessons.analysis.units import (
+    UnitStatistics,
+    describe_units,
+    embedding_filters,
+    learned_part,
+    similarity_of_units,
+    starting_model,
+    token_mixing_units,
+    unit_excitation,
+    without_mean,
+)
+
+__all__ = [
+    "PARTS",
+    "SHUFFLES",
+    "Pairs",
+    "Shuffled",
+    "UnitStatistics",
+    "UpdateNorms",
+    "describe_units",
+    "embedding_filters",
+    "even_receptive_field",
+    "features_by_depth",
+    "flops_by_part",
+    "influence_by_block",
+    "influence_by_depth",
+    "influence_by_offset",
+    "learned_part",
+    "linear_probe",
+    "logit_lens",
+    "pair_units",
+    "parameters_by_part",
+    "patch_order",
+    "permute_patches",
+    "permute_pixels",
+    "permute_tokens",
+    "permute_within_patches",
+    "random_order",
+    "randomise_phases",
+    "receptive_field",
+    "shift_images",
+    "shuffle_order",
+    "shuffle_token_mixing",
+    "shuffle_units",
+    "similarity_of_units",
+    "sort_pairs",
+    "starting_model",
+    "token_mixing_units",
+    "training_flops",
+    "twin_share",
+    "unit_excitation",
+    "update_norms",
+    "without_mean",
+]

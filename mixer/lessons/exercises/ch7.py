@@ -1,0 +1,107 @@
+"""Exercises of notebook 7: what mixing is blind to."""
+
+import torch
+from torch.nn import functional
+
+from mixer.config import MixerConfig
+from mixer.lessons import analysis
+from mixer.lessons.exercises.checking import Answer, exercise, wrong_tensor
+from mixer.model import MlpMixer
+
+
+@exercise("7.1", returns="the new weight, a tensor of the old one's shape")
+def _reindexed_stem(answer: Answer) -> str | None:
+    for channels, patch_size in ((5, 4), (3, 2)):
+        generator = torch.Generator().manual_seed(patch_size)
+        weight = torch.randn(channels, 3, patch_size, patch_size, generator=generator)
+        order = torch.randperm(patch_size**2, generator=generator)
+        # Six patches.
+        pixels = torch.randn(6, 3, patch_size, patch_size, generator=generator)
+        shuffled = analysis.permute_pixels(pixels, order)
+        before = weight.clone()
+        found = answer(weight, order)
+        if hint := wrong_tensor(found, weight.shape, "the new weight"):
+            return hint
+        if not torch.equal(weight, before):
+            return "your function changed the weight that it was given; return a new tensor."
+        wanted = functional.conv2d(pixels, weight)  # (6, C, 1, 1)
+        if torch.allclose(functional.conv2d(shuffled, found), wanted, atol=1e-5):
+            continue
+        inverse = weight.flatten(2)[..., order.argsort()].view_as(weight)
+        if torch.equal(found, inverse):
+            return (
+                "that is the inverse order. Pixel q of the new patch is pixel order[q] of the "
+                "old one: so whose weight?"
+            )
+        return (
+            "the embedding of a shuffled patch is not what it was. Each weight has to follow its "
+            "own pixel."
+        )
+    return None
+
+
+@exercise("7.2", returns="two orders: of the patches, and of the pixels")
+def _mirror_orders(answer: Answer) -> str | None:
+    for rows, columns, patch_size in ((2, 3, 2), (3, 2, 4), (8, 8, 4)):
+        orders = answer(rows, columns, patch_size)
+        patches, pixels = orders
+        both = (("patches", patches, rows * columns), ("pixels", pixels, patch_size**2))
+        for name, order, count in both:
+            if hint := wrong_tensor(order, (count,), f"the order of the {name}"):
+                return hint
+            if not torch.equal(order.sort().values, torch.arange(count)):
+                return f"the order of the {name} is not a permutation of 0 to {count - 1}."
+        height, width = rows * patch_size, columns * patch_size
+        image = torch.arange(3.0 * height * width).view(1, 3, height, width)
+        order = analysis.patch_order((height, width), patch_size, patches, pixels)
+        found = analysis.permute_pixels(image, order)
+        if torch.equal(found, image.flip(-1)):
+            continue
+        if torch.equal(found, image.flip(-2)):
+            return "this turns the image upside down. Left and right should change places."
+        if torch.equal(analysis.permute_within_patches(found, pixels.argsort(), patch_size), found):
+            return (
+                "the patches move but their insides do not: in a mirror, each patch is mirrored "
+                "as well."
+            )
+        moved = analysis.permute_patches(image, patches, patch_size)
+        mirrored = torch.arange(rows * columns).view(rows, columns).flip(1).flatten()
+        if not torch.equal(moved, analysis.permute_patches(image, mirrored, patch_size)):
+            return (
+                f"with {rows} rows of {columns} patches, the patches are not where a mirror puts "
+                "them."
+            )
+        return (
+            f"the patches are in place, but the {patch_size} × {patch_size} pixels inside them "
+            "are not mirrored."
+        )
+    return None
+
+
+@exercise("7.3", returns="names, as model.named_parameters() gives them")
+def _silent_parameters(answer: Answer) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    model = MlpMixer(MixerConfig(2, 2, 6, 5, 8, num_classes=3, image_size=(4, 6)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = answer(model.eval())
+    names = {str(name) for name in found}
+    after = model.state_dict()
+    if not all(torch.allclose(before[name], after[name], atol=1e-5) for name in before):
+        return "the model has changed: put each parameter back after your trial."
+    if unknown := names - set(before):
+        return f"{min(unknown)} is not the name of a parameter of the model."
+    right = {f"blocks.{index}.token_mixing.fc2.bias" for index in range(2)}
+    if loud := names - right:
+        return (
+            f"{min(loud)} does reach the logits: change it by a good deal, entry by entry, and "
+            "compare."
+        )
+    if missing := right - names:
+        return (
+            f"{len(missing)} more can be changed at will. Give each entry of a parameter a "
+            "different random number."
+        )
+    return None

@@ -1,0 +1,115 @@
+"""Notebook 2: tables of tokens and channels, GELUs, and signals in deep networks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from mixer.drawing import COLORS, DIVERGING, LINE_STYLES, WIDTH, bare, new_figure, to_numpy
+from mixer.lessons.plots.grids import signed_limits
+
+
+def _value_table(
+    ax: Axes,
+    values: NDArray[Any],
+    limits: tuple[float, float],
+    *,
+    title: str,
+    digits: int,
+) -> None:
+    """Draw one table: a coloured square with a number for each entry."""
+    rows, columns = values.shape
+    low, high = limits
+    ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high, interpolation="nearest")
+    ax.hlines(np.arange(0.5, rows - 1), -0.5, columns - 0.5, color="white", linewidth=1.5)
+    ax.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="white", linewidth=1.5)
+    for (row, column), value in np.ndenumerate(values):
+        # z: no minus before a zero.
+        text = f"{value:z.{digits}f}".replace("-", "−")
+        color = "white" if abs(value) > 0.6 * high else "black"
+        ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+    bare(ax, title)
+    ax.set_xticks(range(columns), [str(column) for column in range(columns)])
+    ax.set_yticks(range(rows), [str(row) for row in range(rows)])
+    ax.tick_params(length=0)
+    ax.set_xlabel("channel")
+    ax.set_ylabel("token")
+
+
+def token_tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1) -> Figure:
+    """Tables of tokens and channels side by side, on one scale: blue below zero, red above.
+
+    Args:
+        named: title -> table (S, C).
+        digits: behind the decimal point.
+
+    Raises:
+        ValueError: something that is not a table of two axes.
+    """
+    arrays = {title: to_numpy(values).astype(np.float64) for title, values in named.items()}
+    for title, values in arrays.items():
+        if values.ndim != 2:
+            raise ValueError(f"{title}: expected a table (S, C), found shape {values.shape}")
+    common = signed_limits(np.concatenate([values.ravel() for values in arrays.values()]))
+    widths = [values.shape[1] for values in arrays.values()]
+    tallest = max(values.shape[0] for values in arrays.values())
+    unit = min(0.5, (WIDTH - 0.7 * len(widths)) / sum(widths))
+    # Room between a table and the next one's label.
+    gap = 0.12 if len(arrays) > 1 else None
+    fig = new_figure(unit * sum(widths) + 0.8 * len(widths), unit * tallest + 0.9, gap)
+    axes = fig.subplots(1, len(arrays), squeeze=False, width_ratios=widths)[0]
+    for ax, (title, values) in zip(axes, arrays.items(), strict=True):
+        _value_table(ax, values, common, title=title, digits=digits)
+    return fig
+
+
+def gelus(x: ArrayLike | Tensor, exact: ArrayLike | Tensor, tanh: ArrayLike | Tensor) -> Figure:
+    """Two forms of GELU, and the difference between them.
+
+    Args:
+        x: where they were computed.
+        exact: the values of the exact form.
+        tanh: the values of the tanh approximation.
+    """
+    at, first, second = to_numpy(x), to_numpy(exact), to_numpy(tanh)
+    fig = new_figure(WIDTH, 3.2)
+    left, right = fig.subplots(1, 2)
+    left.plot(at, first, label="exact (erf)")
+    left.plot(at, second, "--", label="tanh")
+    left.set_title("the two GELUs")
+    left.legend()
+    right.plot(at, second - first, color=COLORS["green"])
+    right.axhline(0, color=COLORS["grey"], linewidth=0.8)
+    right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+    right.set_title("tanh minus exact")
+    for ax in (left, right):
+        ax.set_xlabel("x")
+        ax.grid(color="#DDDDDD")
+    return fig
+
+
+def depths(sizes: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike]) -> Figure:
+    """How large table and gradient are in networks of more and more blocks, on logarithmic axes.
+
+    Args:
+        sizes: name of a variant -> standard deviation of the table after 1, 2, 3, … blocks.
+        gradients: name of a variant -> size of the gradient at the input with 1, 2, 3, … blocks.
+    """
+    fig = new_figure(WIDTH + 1, 3.4)
+    panels = {"size of the table": sizes, "size of the gradient at the input": gradients}
+    for ax, (title, series) in zip(fig.subplots(1, 2), panels.items(), strict=True):
+        for number, (name, values) in enumerate(series.items()):
+            y = to_numpy(values)
+            style = LINE_STYLES[number % len(LINE_STYLES)]
+            ax.plot(range(1, len(y) + 1), y, linestyle=style, label=name)
+        ax.set_yscale("log")
+        ax.minorticks_off()
+        ax.set_xlabel("blocks")
+        ax.set_title(title)
+        ax.grid(color="#DDDDDD")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig

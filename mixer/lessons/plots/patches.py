@@ -1,0 +1,192 @@
+"""Notebook 1: patches, the filters of their embedding, and what a patch size costs."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from mixer.drawing import (
+    COLORS,
+    CYCLE,
+    DIVERGING,
+    LINE_STYLES,
+    MARKERS,
+    PART_COLORS,
+    WIDTH,
+    Style,
+    bare,
+    new_figure,
+    to_numpy,
+)
+from mixer.lessons.plots.grids import cut_into_patches, signed_limits, tile, to_colors, to_rgb
+
+
+def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
+    """A photo beside the patches it is cut into, numbered in the order of the tokens.
+
+    More than 100 patches stay without their numbers.
+
+    Args:
+        image: what ``to_rgb`` takes.
+        patch_size: pixels; a divisor of both sides.
+    """
+    pixels = to_rgb(image)
+    patches = cut_into_patches(pixels, patch_size)
+    columns = pixels.shape[1] // patch_size
+    gap = max(1, round(pixels.shape[1] * 0.012))
+    fig = new_figure(WIDTH, 4.1)
+    left, right = fig.subplots(1, 2)
+    bare(left, f"{pixels.shape[0]} × {pixels.shape[1]} pixels").imshow(pixels)
+    bare(right, f"{len(patches)} patches of {patch_size} × {patch_size} pixels")
+    right.imshow(tile(patches, columns, gap))
+    if len(patches) <= 100:
+        step = patch_size + gap
+        box: Style = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
+        style: Style = {
+            "color": "white",
+            "ha": "center",
+            "va": "center",
+            "fontsize": 8,
+            "bbox": box,
+        }
+        for index in range(len(patches)):
+            row, column = divmod(index, columns)
+            x, y = column * step + patch_size / 2, row * step + patch_size / 2
+            right.text(x, y, str(index), **style)
+    return fig
+
+
+def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: str) -> Figure:
+    """A matrix as a picture, one coloured square for each weight and a name for each row.
+
+    Args:
+        matrix: (outputs, inputs).
+        rows: names of the outputs.
+        column_label: what the inputs are.
+    """
+    values = to_numpy(matrix)
+    low, high = signed_limits(values)
+    fig = new_figure(WIDTH, 0.9 + WIDTH * 0.75 * values.shape[0] / values.shape[1])
+    ax = fig.subplots()
+    picture = ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xlabel(column_label)
+    ax.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
+    ax.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
+    ax.grid(which="minor", color="#EEEEEE", linewidth=0.5)
+    ax.tick_params(which="minor", length=0)
+    fig.colorbar(picture, ax=ax, label="weight", shrink=0.9)
+    return fig
+
+
+def filter_responses(
+    image: ArrayLike | Tensor,
+    filters: ArrayLike | Tensor,
+    responses: ArrayLike | Tensor,
+    names: Sequence[str],
+) -> Figure:
+    """Filters of a patch embedding over what they answer to each patch of a photo.
+
+    Args:
+        image: the photo, what ``to_rgb`` takes.
+        filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero, with lines between
+            its pixels.
+        responses: (N, rows, columns), one number for each patch.
+        names: one for each filter.
+    """
+    kernels, answers = to_colors(filters), to_numpy(responses)
+    fig = new_figure(WIDTH + 1, 3.4)
+    axes = fig.subplots(2, len(names) + 1)
+    bare(axes[0, 0]).axis("off")
+    axes[0, 0].text(1.0, 0.5, "filter", ha="right", va="center", transform=axes[0, 0].transAxes)
+    bare(axes[1, 0]).imshow(to_rgb(image))
+    axes[1, 0].set_xlabel("photo")
+    for column, name in enumerate(names, start=1):
+        kernel, answer = kernels[column - 1], answers[column - 1]
+        bare(axes[0, column], name, frame=True).imshow(kernel)
+        # So that a white filter is no empty panel.
+        for lines in (axes[0, column].axvline, axes[0, column].axhline):
+            for pixel in range(1, len(kernel)):
+                lines(pixel - 0.5, color="#999999", linewidth=0.5)
+        low, high = signed_limits(answer)
+        bare(axes[1, column], frame=True).imshow(answer, cmap=DIVERGING, vmin=low, vmax=high)
+        axes[1, column].set_xlabel("answer,\none square a patch", fontsize=9)
+    return fig
+
+
+def rgb_filters_compared(named: Mapping[str, ArrayLike | Tensor], *, columns: int = 8) -> Figure:
+    """Sets of colour filters (N, 3, P, P) side by side, each on its own scale; mid-grey is zero."""
+    rows = -(-len(to_numpy(next(iter(named.values())))) // columns)
+    fig = new_figure(WIDTH, 0.3 + WIDTH / len(named) * rows / columns, gap=0.15)
+    axes = fig.subplots(1, len(named), squeeze=False)[0]
+    for ax, (title, filters) in zip(axes, named.items(), strict=True):
+        canvas = tile(to_colors(filters), columns, fill=1.0)
+        bare(ax, title).imshow(canvas, interpolation="nearest")
+    return fig
+
+
+def cost_curves(
+    patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]], ylabel: str
+) -> Figure:
+    """Cost of each part of a model against the patch size, both on logarithmic axes.
+
+    Args:
+        patch_sizes: pixels.
+        costs: name of a part -> its cost at each patch size; a name of ``PART_COLORS`` gets that
+            colour.
+        ylabel: the unit.
+    """
+    fig = new_figure(7.0, 3.8)
+    ax = fig.subplots()
+    for number, (name, values) in enumerate(costs.items()):
+        color = PART_COLORS.get(name.replace(" ", "_"), CYCLE[number % len(CYCLE)])
+        style, marker = LINE_STYLES[number % len(LINE_STYLES)], MARKERS[number % len(MARKERS)]
+        ax.plot(patch_sizes, values, style, marker=marker, color=color, label=name)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(patch_sizes, [str(size) for size in patch_sizes])
+    ax.minorticks_off()
+    ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    ax.set_xlabel("patch size P, pixels")
+    ax.set_ylabel(ylabel)
+    ax.grid(color="#DDDDDD")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+def patch_sizes(
+    image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, float], unit: str
+) -> Figure:
+    """A photo cut into patches, beside the cost of each patch size with the present one picked out.
+
+    Args:
+        image: what ``to_rgb`` takes.
+        patch_size: pixels; a key of ``costs``.
+        costs: patch size -> cost.
+        unit: of the cost.
+    """
+    pixels = to_rgb(image)
+    patches = cut_into_patches(pixels, patch_size)
+    gap = max(1, round(patch_size * 0.12))
+    # Placed by hand: quick enough to follow a slider.
+    fig = Figure(figsize=(WIDTH, 3.9), facecolor="white")
+    left = bare(fig.add_axes((0.0, 0.0, 0.47, 0.9)))
+    left.set_title(f"{len(patches):,} patches of {patch_size} × {patch_size}")
+    left.imshow(tile(patches, pixels.shape[1] // patch_size, gap))
+    right = fig.add_axes((0.54, 0.13, 0.45, 0.71))
+    names, heights = [str(size) for size in costs], list(costs.values())
+    colors = [COLORS["blue"] if size == patch_size else "#CCCCCC" for size in costs]
+    floor = min(heights) / 2
+    tops = np.log10(np.array(heights) / floor)
+    right.bar(range(len(names)), tops, color=colors)
+    for place, (top, cost) in enumerate(zip(tops, heights, strict=True)):
+        right.text(place, top + 0.02, f"{cost:.3g}", ha="center", va="bottom", fontsize=9)
+    right.set_xticks(range(len(names)), names)
+    right.set_yticks([])
+    right.spines["left"].set_visible(False)
+    right.set_xlabel("patch size P, pixels")
+    right.set_title(f"{unit}\n(bars on a logarithmic scale)", fontsize=10)
+    return fig

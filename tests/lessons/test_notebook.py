@@ -1,0 +1,62 @@
+"""What every notebook may need: shorter runs, and data in place of CIFAR-10."""
+
+import pytest
+import torch
+
+from mixer.data import ImageData
+from mixer.lessons import notebook
+
+
+def test_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXER_QUICK", "1")
+    assert notebook.quick(100, 3) == 3
+    monkeypatch.delenv("MIXER_QUICK")
+    assert notebook.quick(100, 3) == 100
+
+
+def few(name: str) -> ImageData:
+    images, labels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
+    return ImageData(name, images, labels, images, labels, ("a", "b"))
+
+
+def test_digits_stand_in_under_a_banner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(name: str) -> ImageData:
+        if name == "cifar10":
+            raise FileNotFoundError("Name or service not known")
+        return few(name)
+
+    monkeypatch.setattr(notebook, "load_data", load)
+    assert notebook.cifar10_or_digits().name == "digits"
+    banner = capsys.readouterr().out
+    assert banner.startswith("!" * 88) and banner.rstrip().endswith("!" * 88)
+    assert "CIFAR-10 is not here: this notebook goes on with scikit-learn's digits" in banner
+    assert "Name or service not known" in banner
+
+
+def test_a_damaged_file_is_never_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> ImageData:
+        raise ValueError(f"{name}.npz: half-downloaded")
+
+    monkeypatch.setattr(notebook, "load_data", load)
+    with pytest.raises(ValueError, match="half-downloaded"):
+        notebook.cifar10_or_digits()
+
+
+def test_the_banner_in_a_notebook_is_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.get_ipython", lambda: object())
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    notebook.banner("Title", "a < b")
+    (bundle,) = shown
+    assert 'role="alert"' in bundle["text/html"] and "a &lt; b" in bundle["text/html"]
+    assert "Title.\na < b" in bundle["text/plain"]
+
+
+def test_no_banner_where_cifar10_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(notebook, "load_data", few)
+    assert notebook.cifar10_or_digits().name == "cifar10"
+    assert capsys.readouterr().out == ""

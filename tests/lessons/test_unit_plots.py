@@ -1,0 +1,128 @@
+"""The figures of notebook 6: how they look and what they show.
+
+To store new reference pictures after a wanted change run
+``python tests/lessons/test_unit_plots.py``, then look at them.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from pictures import BASELINE, difference, photo, pixels, shrunk, stored
+from PIL import Image
+
+from mixer.lessons import plots
+from mixer.lessons.plots.cards import tinted
+
+
+@pytest.fixture(autouse=True)
+def _style() -> None:
+    plots.use_style()
+
+
+def units(count: int = 16, height: int = 4, width: int = 6) -> torch.Tensor:
+    """Waves in pairs of opposite phase."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    waves = [torch.sin(0.4 * k * x + 0.3 * k * y + k) for k in range(1, count // 2 + 1)]
+    return torch.stack([sign * wave for wave in waves for sign in (1, -1)])
+
+
+MAPS = units(8).abs()
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "unit_gallery_in_pairs": lambda: plots.unit_gallery(
+        {"one": units(), "two": units()}, columns=4
+    ),
+    "unit_waves": lambda: plots.unit_waves(units()[::4], list("abcd")),
+    "by_block": lambda: plots.by_block(
+        {"n": [np.linspace(0, k, 30) for k in (1, 2, 3)]}, {"n": [np.linspace(1, 2, 30)] * 3}
+    ),
+    "similarity_histogram": lambda: plots.similarity_histogram(
+        {"a": -(MAPS.flatten() ** 2), "b": -MAPS.flatten()}, -0.7
+    ),
+    "heat_row": lambda: plots.heat_row(MAPS[:4], list("abcd"), mark=(1, 2), label="size"),
+    "update_sizes": lambda: plots.update_sizes([1, 2, 3], [3, 2, 1], [1, 5, 9], [2, 6, 10]),
+    "unit_card": lambda: plots.unit_card(
+        units(),
+        5,
+        {"a": units()[5], "b": units()[4]},
+        photo(),
+        [photo(8)] * 6,
+        overview_title="o",
+        images_title="i",
+    ),
+    "influence_card": lambda: plots.influence_card(
+        photo(), MAPS, 8, list("abcdefgh"), photo_title="p"
+    ),
+    "shuffle_card": lambda: plots.shuffle_card(
+        photo(),
+        photo()[::-1],
+        {"cat": (0.7, 0.1), "dog": (0.1, 0.6)},
+        {"x": 0.9, "y": 0.3},
+        "y",
+        truth="cat",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_looks_as_it_did(name: str) -> None:
+    fig = FIGURES[name]()
+    assert isinstance(fig, Figure)
+    assert difference(shrunk(fig), stored(name)) < 4.0
+    # Fits a notebook
+    assert fig.get_size_inches()[0] <= 9.01
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_off(name: str) -> None:
+    """A text that runs over the figure's edge would leave ink on the outermost dots."""
+    picture = pixels(FIGURES[name]())
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 255).all()
+
+
+def test_gallery_shows_pairs_side_by_side_with_zero_in_white() -> None:
+    fig = plots.unit_gallery({"one": units(8)}, columns=4)
+    (picture,) = fig.axes[0].images
+    assert (picture.norm.vmin, picture.norm.vmax) == (-1, 1)
+    shown = picture.get_array()
+    first, second = shown[:4, :6], shown[:4, 7:13]
+    np.testing.assert_allclose(first, -second)
+    assert np.abs(first).max() == pytest.approx(1)
+    # The line between them is blank
+    assert shown.mask[:4, 6].all()
+    odd = plots.unit_gallery({"one": units(8)[:7]}, columns=4).axes[0].images[0].get_array()
+    assert odd.mask[-4:, -6:].all()
+
+
+def test_the_strongest_wave_is_marked() -> None:
+    x = torch.arange(8.0).expand(8, 8)
+    fig = plots.unit_waves(torch.cos(2 * torch.pi * x / 4)[None], ["a quarter"])
+    (marks,) = fig.axes[1].lines
+    assert sorted(marks.get_xdata()) == pytest.approx([-0.25, 0.25])
+    assert list(marks.get_ydata()) == pytest.approx([0, 0])
+
+
+def test_a_marked_cell_does_not_count_for_the_scale() -> None:
+    maps = torch.ones(2, 3, 3)
+    maps[:, 1, 1] = 50
+    assert plots.heat_row(maps, ["a", "b"], mark=(1, 1)).axes[0].images[0].norm.vmax == 1
+    assert plots.heat_row(maps, ["a", "b"]).axes[0].images[0].norm.vmax == 50
+
+
+def test_tint_leaves_zero_grey_and_colours_the_rest() -> None:
+    grey = np.full((4, 4, 3), 100, dtype=np.uint8)
+    found = tinted(grey, np.array([[0.0, 1.0], [-1.0, 0.0]])).astype(int)
+    assert (found[0, 0] == 150).all()
+    # Red above zero
+    assert found[0, 3, 0] > found[0, 3, 2] + 50
+    # Blue below
+    assert found[3, 0, 2] > found[3, 0, 0] + 50
+
+
+if __name__ == "__main__":
+    plots.use_style()
+    for name, make in FIGURES.items():
+        Image.fromarray(shrunk(make()).round().astype(np.uint8)).save(BASELINE / f"{name}.png")

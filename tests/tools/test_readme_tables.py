@@ -1,0 +1,187 @@
+"""The README's tables and the figure of results show what the files of results say now."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from figures_tool import ROOT, figures
+from matplotlib.figure import Figure
+
+Stored = Callable[[list[dict[str, object]]], None]
+
+
+def a_run(model: str, accuracy: float, **changes: object) -> dict[str, object]:
+    """As benchmarks/reproduce.py writes it."""
+    run = {
+        "model": model,
+        "upstream": "Tiny ImageNet-200 at 32 px, this project",
+        "recipe": "cifar10-100_500",
+        "precision": "bf16",
+        "num_steps": 500,
+        "batch_size": 512,
+        "accuracy": accuracy,
+        "test_images": 10_000,
+        "accuracy_of_first_9728": accuracy + 0.001,
+        "wall_seconds": 300.0,
+        "machine": {"device": "Some GPU", "cuda": "13"},
+    }
+    return {**run, **changes}
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
+    """Puts runs in the place of benchmarks/results/cifar10.json."""
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+
+    def store(runs: list[dict[str, object]]) -> None:
+        (tmp_path / "cifar10.json").write_text(json.dumps({"runs": runs}))
+
+    return store
+
+
+CPU = {"device": "cpu", "processor": "Some processor", "cores": 4, "threads": 2}
+SOME_RUNS = [
+    a_run("Mixer-B_16", 0.95, recipe="colab", num_steps=100),
+    a_run("Mixer-B_16", 0.9612),
+    a_run("Mixer-B_16", 0.9622, wall_seconds=310.0),
+    a_run("Mixer-L_16-21k", 0.98, recipe="official", num_steps=10_000, wall_seconds=9000.0),
+    a_run(
+        "Mixer-Nano_4",
+        0.75,
+        recipe="nano-finetune-cpu",
+        num_steps=1000,
+        batch_size=128,
+        machine=CPU,
+        wall_seconds=80.0,
+    ),
+]
+
+
+def test_results_are_drawn_beside_what_was_published(
+    results: Stored,
+) -> None:
+    rows = figures.accuracies()
+    assert len(rows) == 4
+    assert all(row["official"] > 0.96 and row["measured"] is None for row in rows)
+    before = figures.DRAWINGS["mixer_result.png"].fingerprint()
+    results(SOME_RUNS)
+    rows = {row["label"]: row for row in figures.accuracies()}
+    first = rows["Mixer-B/16, ImageNet"]
+    assert first["official"] == 0.9672
+    # The mean over the seeds of the longest runs
+    assert first["measured"] == pytest.approx(0.9617)
+    assert first["note"] == "500 steps, 2 seeds: 96.12 to 96.22 %"
+    assert rows["Mixer-Nano/4,\nTiny ImageNet-200 at 32 px"]["official"] is None
+    assert figures.DRAWINGS["mixer_result.png"].fingerprint() != before
+    drawn = figures.DRAWINGS["mixer_result.png"].draw()
+    texts = [text.get_text() for ax in drawn.axes for text in ax.texts]
+    assert "published 96.72%, here 96.17%" in texts
+    assert "published 96.59%, not run here yet" in texts
+    assert "here 75.00%" in texts
+
+
+def test_no_label_of_the_results_is_cut_off(results: Stored) -> None:
+    long = [
+        a_run("Mixer-L_16-21k", 0.98 + k / 1000, recipe="official", num_steps=10_000)
+        for k in range(3)
+    ]
+    results([*long, *SOME_RUNS])
+    fig = figures.DRAWINGS["mixer_result.png"].draw()
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for ax in fig.axes for text in ax.texts if text.get_text()]
+    width, height = fig.bbox.width, fig.bbox.height
+    for box in boxes:
+        assert 4 < box.x0 < box.x1 < width - 4 and 4 < box.y0 < box.y1 < height - 4
+    for index, box in enumerate(boxes):
+        assert not any(box.padded(-1).overlaps(other.padded(-1)) for other in boxes[:index])
+
+
+def test_table_of_results(results: Stored) -> None:
+    head, _, *lines = figures.table().splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        # Never a number
+        assert cells[3:] == ["not yet run", "", "", "", ""]
+    results(SOME_RUNS)
+    head, _, *lines = figures.table().splitlines()
+    assert {line.count("|") for line in (head, *lines)} == {9}
+    assert lines == [
+        "| ImageNet | Mixer-B/16 | 96.72 % | 96.17 % (96.12 to 96.22 %) of 10,000 images, 96.27 "
+        "% of the first 9,728 | "
+        "2 | 500 of 512 images (`cifar10-100_500`) | 5.1 min | Some GPU, bf16 |",
+        "| ImageNet | Mixer-B/16 | 96.72 % | 95.00 % of 10,000 images, 95.10 % of the first "
+        "9,728 | 1 "
+        "| 100 of 512 images (`colab`) | 5.0 min | Some GPU, bf16 |",
+        "| ImageNet | Mixer-L/16 | 96.59 % | not yet run |  |  |  |  |",
+        "| ImageNet-21k | Mixer-B/16 | 96.82 % | not yet run |  |  |  |  |",
+        "| ImageNet-21k | Mixer-L/16 | 96.34 % (98.34 % in their later version) | 98.00 % of "
+        "10,000 images, 98.10 % of "
+        "the first 9,728 | 1 | 10,000 of 512 images (`official`) | 2.5 h | Some GPU, bf16 |",
+        "| Tiny ImageNet-200 at 32 px, this project | Mixer-Nano/4 | – | 75.00 % of 10,000 "
+        "images | 1 "
+        "| 1,000 of 128 images (`nano-finetune-cpu`) | 80 s | Some processor, 2 threads, bf16 |",
+    ]
+
+
+def test_the_readme_has_the_table_of_results(results: Stored) -> None:
+    results(SOME_RUNS)
+    assert "README.md" in figures.stale()
+    assert figures.table() in figures.readme_with_tables()
+
+
+def test_the_table_of_results_is_not_stale() -> None:
+    assert "README.md" not in figures.stale(), "run python tools/figures.py"
+
+
+def test_stale_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "IMG", tmp_path)
+    # None there
+    assert figures.stale() == list(figures.DRAWINGS)
+    for name in figures.DRAWINGS:
+        Figure(figsize=(1, 1)).savefig(tmp_path / name)
+    # There, but drawn by something else
+    assert figures.stale() == list(figures.DRAWINGS)
+    for name in figures.DRAWINGS:
+        figures.write(name, tmp_path)
+    assert figures.stale() == []
+
+
+def test_other_tables_come_from_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    # Heads alone
+    assert (
+        len(figures.transfer_table().splitlines()) == len(figures.speed_table().splitlines()) == 2
+    )
+    runs = [
+        {"labels": 500, "start": start, "accuracy": accuracy}
+        for start, accuracies in (("pre-trained", (0.5, 0.6)), ("from scratch", (0.2, 0.3)))
+        for accuracy in accuracies
+    ]
+    (tmp_path / "transfer.json").write_text(json.dumps({"runs": runs}))
+    assert figures.transfer_table().splitlines()[-1] == (
+        "| 500 | 55.0 % (50.00 to 60.00 %), 2 seeds | 25.0 % (20.00 to 30.00 %), 2 seeds |"
+    )
+    speeds = {
+        "what": "images/s training Some-Model at 32 px; sides take turns",
+        "machine": {"device": "cpu", "processor": "Some processor", "threads": 2},
+        "images_per_second": {"ours": {"median": 300.4}, "the obvious loop": {"median": 100.0}},
+        "times_the_obvious_loop": {
+            "the obvious loop": {"median": 1.0, "low": 1.0, "high": 1.0},
+            "ours": {"median": 3.0, "low": 2.5, "high": 3.5},
+        },
+    }
+    (tmp_path / "small_model_speed-cpu.json").write_text(json.dumps(speeds))
+    assert figures.speed_table().splitlines()[2:] == [
+        "| Some-Model at 32 px; Some processor, 2 threads | ours | 300 | **3.0** × the obvious "
+        "loop | 2.5 to 3.5 |"
+    ]
+
+
+def test_table_of_checkpoints_has_a_line_for_each() -> None:
+    lines = figures.weights_table().splitlines()[2:]
+    names = {path.stem for path in (ROOT / "mixer" / "weights").glob("Mixer-*.npz")}
+    assert {line.split("`")[1] for line in lines} == names
