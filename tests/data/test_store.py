@@ -57,14 +57,19 @@ def store(tmp_path, images):
 
 
 @pytest.mark.parametrize("size", [8, (20, 3)])
-def test_crops_are_torchvision_s_image_by_image(store, images, size):
+@pytest.mark.parametrize("road", ["one by one", "all at once"])
+def test_crops_are_torchvision_s_image_by_image(store, images, size, road):
     pictures = store.batch(torch.arange(8))
     hw = (size, size) if isinstance(size, int) else size
     boxes = sample_crop_boxes(
         8, pictures.all_sizes.unbind(1), generator=torch.Generator().manual_seed(1)
     )
     assert (boxes[:, :2] + boxes[:, 2:] <= pictures.sizes).all()
-    found = resized_crop(pictures, boxes, size)
+    if road == "one by one":
+        found = resized_crop(pictures, boxes, size)
+    else:
+        # As on a GPU.
+        found = pictures._all_cropped(boxes, hw)
     assert found.shape == (8, 3, *hw)
     for image, box, crop in zip(images, boxes.tolist(), found, strict=True):
         expected = tv.resized_crop(image.float(), *box, list(hw), antialias=False)
