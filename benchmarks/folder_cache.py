@@ -110,9 +110,10 @@ def stream(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     speeds = []
     for step in range(1, args.steps + 1):
         started = time.perf_counter()
-        images, _ = batches(step)
+        # Let go of before the next one is made, as training does.
+        count = len(batches(step)[1])
         common.wait_for(device)
-        speeds.append(len(images) / (time.perf_counter() - started))
+        speeds.append(count / (time.perf_counter() - started))
     reading = []
     for step in range(args.steps):
         rows = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(step))
