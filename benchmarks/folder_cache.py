@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from mixer.train.device import autocast, pick_precision
 
 RESULT = common.RESULTS / "folder_cache.json"
 STAGES = ("decode", "start", "stream", "train")
-CLASSES, DIFFERENT, SIZE = 10, 256, 224
+CLASSES, DIFFERENT, SIZE, BATCH = 10, 256, 224, 512
 # Of the photos, those to test with.
 TEST_SHARE = 50
 
@@ -99,7 +100,8 @@ def batches_of(data: Any) -> Batches:
     """Streamed, as where the device has no room for them."""
     store_module.free_memory = lambda device: 0
     config = mixer.MODELS["Mixer-B_16"]
-    return Batches(data.to(pick_device()), RECIPES["cifar10-100_500"], config)
+    recipe = replace(RECIPES["cifar10-100_500"], batch_size=BATCH)
+    return Batches(data.to(pick_device()), recipe, config)
 
 
 def stream(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -118,8 +120,8 @@ def stream(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     for step in range(args.steps):
         rows = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(step))
         started = time.perf_counter()
-        data.x_train.gather(rows[:512])
-        reading.append(min(512, len(rows)) / (time.perf_counter() - started))
+        data.x_train.gather(rows[:BATCH])
+        reading.append(min(BATCH, len(rows)) / (time.perf_counter() - started))
     found = {"batches": common.spread(speeds), "reading": common.spread(reading)}
     return {"images_per_second": found}
 

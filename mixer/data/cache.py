@@ -74,12 +74,13 @@ def read_index(path: Path, key: str) -> Index:
 
 def key_of(paths: Sequence[Path], root: Path, *settings: Any) -> str:
     """A hash of everything that decides about the pixels: names, sizes and times of the files."""
-    checksum = hashlib.sha256(json.dumps([VERSION, *settings]).encode())
-    for path in paths:
-        status = path.stat()
-        facts = [os.fsencode(path.relative_to(root)).hex(), status.st_size, status.st_mtime_ns]
-        checksum.update(json.dumps(facts).encode())
-    return checksum.hexdigest()
+    facts = [json.dumps([VERSION, *settings])]
+    above = len(os.fspath(root))
+    for path in map(os.fspath, paths):
+        status = os.stat(path)
+        # A name may hold anything but a zero.
+        facts.append(f"{path[above:]}\0{status.st_size}\0{status.st_mtime_ns}")
+    return hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()
 
 
 class Cache:

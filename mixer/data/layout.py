@@ -147,7 +147,7 @@ def _read_split(folder: Path, classes: list[str]) -> Split:
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink() and not entry.exists():
             split.unreadable.append(f"{entry}: expected a folder or an image, found a dead link")
-        elif entry.is_file() and not _is_of_system(entry.name) and is_image_name(entry):
+        elif entry.is_file() and not _is_of_system(entry.name) and is_image_name(entry.name):
             split.without_class += 1
     for label, name in enumerate(classes):
         before = len(split.paths)
@@ -180,17 +180,17 @@ def _walk(folder: Path, split: Split, above: tuple[tuple[int, int], ...]) -> Non
 
 
 def _add(entry: os.DirEntry, split: Split) -> None:
-    path = Path(entry.path)
-    if is_image_name(path):
+    ending = os.path.splitext(entry.name)[1].lower()
+    if is_image_name(entry.name):
         if entry.is_file():
-            split.paths.append(path)
+            split.paths.append(Path(entry.path))
         else:
             found = "a dead link" if entry.is_symlink() else "no file"
-            split.unreadable.append(f"{path}: expected an image, found {found}")
-    elif entry.is_symlink() and not path.suffix and not path.exists():
-        split.unreadable.append(f"{path}: expected a folder or an image, found a dead link")
+            split.unreadable.append(f"{entry.path}: expected an image, found {found}")
+    elif entry.is_symlink() and not ending and not os.path.exists(entry.path):
+        split.unreadable.append(f"{entry.path}: expected a folder or an image, found a dead link")
     else:
-        split.other_endings[path.suffix.lower() or "no ending"] += 1
+        split.other_endings[ending or "no ending"] += 1
 
 
 def _notes(classes: list[str], train: Split, test: Split) -> list[str]:

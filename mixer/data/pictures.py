@@ -1,5 +1,6 @@
 """One image file as RGB pixels, as a viewer shows it; docs/files.md lists what is read and how."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ _NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _WAY_OUT = "convert it to 8 or 16 bits"
 
 
-def is_image_name(path: Path) -> bool:
+def is_image_name(name: str) -> bool:
     """Whether the file's ending is one that Pillow reads pixels from; nothing is opened."""
-    kind = Image.registered_extensions().get(path.suffix.lower())
+    ending = os.path.splitext(name)[1].lower()
+    kind = Image.registered_extensions().get(ending)
     return kind in Image.OPEN and kind not in _NO_PIXELS
 
 
