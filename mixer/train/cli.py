@@ -136,12 +136,12 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
         dataset = match["dataset"]
         if args.recipe is None:
             changes = {name: int(match[name]) for name in ("warmup_steps", "num_steps")}
+    dataset = args.dataset or dataset
+    if dataset.startswith("folder:"):
+        # It has test images of its own, and its last class would lose most of its images.
+        changes["train_fraction"] = 1.0
     given = {setting.name: getattr(args, setting.name) for setting in fields(Recipe)}
     changes |= {name: value for name, value in given.items() if value is not None}
-    dataset = args.dataset or dataset
-    # A folder has a test set of its own: nothing has to be held back from training.
-    if dataset.startswith("folder:"):
-        changes.setdefault("train_fraction", 1.0)
     recipe = replace(base, **changes)
     # Such a run would end before its rate is worth the name.
     if recipe.warmup_steps > recipe.num_steps:
@@ -150,30 +150,15 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
     return dataset, recipe
 
 
-def what_was_meant(args: argparse.Namespace, dataset: str, recipe: Recipe) -> list[str]:
-    """What a command line sets without saying so, as lines to print."""
-    lines = []
-    base = get_recipe(args.recipe or "official")
-    if args.train_fraction is None and recipe.train_fraction != base.train_fraction:
-        less = f"--train_fraction {base.train_fraction} holds images back"
-        lines.append(f"train_fraction: 1.0, as {dataset} has its own test set; {less}")
-    by_name = _NAME.fullmatch(args.name) is not None and args.recipe is None
-    if by_name and args.dataset and args.num_steps is None:
-        steps = f"{recipe.num_steps} steps, {recipe.warmup_steps} of them warm-up"
-        lines.append(
-            f"name: {args.name} means {steps}; --num_steps and --warmup_steps say otherwise"
-        )
-    return lines
-
-
-def _check_dataset(args: argparse.Namespace, dataset: str) -> None:
-    try:
-        check_name(dataset)
-    except ValueError as error:
-        if args.dataset:
-            raise
-        source = f"the data set's name is from --name {args.name}, --dataset gives another"
-        raise ValueError(f"{error} ({source})") from None
+def _say_what_the_name_sets(args: argparse.Namespace) -> None:
+    """A name that reads like ``DATASET-WARMUP_STEPS`` by chance makes a short run."""
+    match = _NAME.fullmatch(args.name)
+    if match is None or args.dataset in (None, match["dataset"]) or args.recipe is not None:
+        return
+    names = ("warmup_steps", "num_steps")
+    taken = [f"{name} {match[name]}" for name in names if getattr(args, name) is None]
+    if taken:
+        print(f"{args.name}: the name sets {' and '.join(taken)}")
 
 
 def resolve(args: argparse.Namespace) -> Settings:
@@ -196,8 +181,7 @@ def resolve(args: argparse.Namespace) -> Settings:
     if recipe.from_scratch and args.pretrained_dir:
         raise ValueError("pretrained_dir: expected none for a run from scratch")
     if distributed.rank() == 0:
-        for line in what_was_meant(args, dataset, recipe):
-            print(line)
+        _say_what_the_name_sets(args)
         check_writable(folder, "run folder")
         if args.resume and not (folder / STATE).exists():
             print(f"{folder}: no state to go on from, so the run starts at step 0")
@@ -226,6 +210,19 @@ def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:
         save_every=args.save_every,
         resume=args.resume,
     )
+
+
+def _check_dataset(args: argparse.Namespace, dataset: str) -> None:
+    try:
+        check_name(dataset)
+    except ValueError as error:
+        if args.dataset:
+            raise
+        source = f"the data set's name is from --name {args.name}, --dataset gives another"
+        raise ValueError(f"{error} ({source})") from None
+    if dataset.startswith("folder:") and args.train_fraction is None and distributed.rank() == 0:
+        reason = f"{dataset} has its own test set"
+        print(f"train_fraction: 1.0, as {reason}; --train_fraction 0.98 holds images back")
 
 
 def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace) -> MixerConfig:

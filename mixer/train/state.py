@@ -116,9 +116,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now.items():
         before = saved.get(name)
         if isinstance(value, Mapping):
-            part = differences(before or {}, value)
-            # The data's name and classes would read like the run's and the model's.
-            found += [f"{name} {line}" for line in part] if name == "data" else part
+            # A data set's name is not the run's.
+            prefix = "data." if name == "data" else ""
+            found += [prefix + line for line in differences(before or {}, value)]
         elif before is not None and before != value:
             found.append(f"{name}: {before} there, {value} now")
     return found

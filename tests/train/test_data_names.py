@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mixer.train import state
-from mixer.train.cli import main, parser, recipe_of, what_was_meant
+from mixer.train.cli import main, parser, recipe_of
 
 
 @pytest.fixture
@@ -35,12 +35,6 @@ def start(tmp_path):
     return call
 
 
-def meant(*arguments):
-    args = parser().parse_args(list(arguments))
-    dataset, recipe = recipe_of(args)
-    return recipe, what_was_meant(args, dataset, recipe)
-
-
 def test_a_typo_in_the_run_s_name_is_traced_to_it(start, numbered, capsys):
     assert start("cifra10-1_3") == 1
     error = capsys.readouterr().err
@@ -58,22 +52,29 @@ def test_a_typo_in_a_folder_s_name_is_named_before_anything_is_done(start, numbe
     assert not start.folder.exists()
 
 
-def test_nothing_of_a_folder_is_held_back_unless_asked_for():
-    recipe, said = meant("--name", "try", "--dataset", "folder:pets")
-    assert recipe.train_fraction == 1.0
-    assert any("train_fraction: 1.0, as folder:pets has its own test set" in line for line in said)
-    recipe, said = meant("--name", "try", "--dataset", "folder:pets", "--train_fraction", "0.98")
-    assert recipe.train_fraction == 0.98 and said == []
-    recipe, said = meant("--name", "cifar10-100_500")
-    assert recipe.train_fraction == 0.98 and said == []
+def fraction(*arguments):
+    return recipe_of(parser().parse_args(["--name", "try", *arguments]))[1].train_fraction
 
 
-def test_steps_that_come_from_the_name_are_said_where_the_data_do_not():
-    recipe, said = meant("--name", "fold-1_3", "--dataset", "digits")
-    assert (recipe.warmup_steps, recipe.num_steps) == (1, 3)
-    assert any("name: fold-1_3 means 3 steps, 1 of them warm-up" in line for line in said)
-    for more in (["--num_steps", "9"], ["--recipe", "colab"]):
-        assert meant("--name", "fold-1_3", "--dataset", "digits", *more)[1] == []
+def test_nothing_of_a_folder_is_held_back_unless_asked_for(start, numbered, capsys):
+    there = ("--dataset", f"folder:{numbered}")
+    assert fraction(*there) == 1.0
+    assert fraction(*there, "--train_fraction", "0.9") == 0.9
+    assert fraction("--dataset", "digits") == 0.98
+    assert start("try-1_2", *there) == 0
+    assert f"train_fraction: 1.0, as folder:{numbered} has its own test set" in (
+        capsys.readouterr().out
+    )
+    assert start("other-1_2", *there, "--train_fraction", "0.9") == 0
+    assert "train_fraction" not in capsys.readouterr().out
+
+
+def test_steps_that_come_from_the_name_are_said_where_the_data_do_not(start, numbered, capsys):
+    there = ("--dataset", f"folder:{numbered}")
+    assert start("fold-1_2", *there) == 0
+    assert "fold-1_2: the name sets warmup_steps 1 and num_steps 2" in capsys.readouterr().out
+    assert start("once-1_9", *there, "--num_steps", 2, "--warmup_steps", 0) == 0
+    assert "the name sets" not in capsys.readouterr().out
 
 
 def test_classes_are_written_down_in_the_order_of_their_labels(start, numbered):
@@ -87,7 +88,7 @@ def test_another_name_of_the_data_is_named_as_data():
     saved = {"data": {"name": "pets", "classes": 2}, "model": {"num_classes": 2}}
     now = {"data": {"name": "animals", "classes": 3}, "model": {"num_classes": 3}}
     assert state.differences(saved, now) == [
-        "data name: pets there, animals now",
-        "data classes: 2 there, 3 now",
+        "data.name: pets there, animals now",
+        "data.classes: 2 there, 3 now",
         "num_classes: 2 there, 3 now",
     ]
