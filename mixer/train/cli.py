@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mixer.checkpoint import OFFICIAL_FILES, bundled_names, from_npz, pretrained, read_config
-from mixer.config import MixerConfig, get_config
+from mixer.config import MixerConfig, get_config, parse_image_size
 from mixer.data import check_name, load_data
 from mixer.files import check_writable, sha256
 from mixer.model import MlpMixer, create_model
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name")
     add("--skip_unreadable", action="store_true", help="leave out damaged images of a folder")
     add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME")
-    add("--image_size", type=int, help="pixels (default: the checkpoint's)")
+    add("--image_size", help="pixels, such as 224 or 16x64 (default: the checkpoint's)")
     _add_options(flags)
     official = flags.add_argument_group("recipe")
     beyond = flags.add_argument_group("beyond the official recipe")
@@ -174,6 +174,8 @@ def resolve(args: argparse.Namespace) -> Settings:
         raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
     dataset, recipe = recipe_of(args)
     _check_dataset(args, dataset)
+    if isinstance(args.image_size, str):
+        args.image_size = parse_image_size(args.image_size)
     config = get_config(args.model_type, image_size=args.image_size)
     folder = Path(args.output_dir) / args.name
     options = _options(args, recipe, folder)
@@ -244,7 +246,7 @@ def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace)
 def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
     """A new model, or one from a checkpoint with a new head, zero as in the official code."""
     recipe, size = settings.recipe, settings.config.image_hw
-    rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+    rates: dict[str, Any] = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
     if settings.checkpoint is None:
         torch.manual_seed(recipe.seed)
         return create_model(settings.model_type, num_classes, size, **rates)
@@ -257,7 +259,7 @@ def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
 def run(settings: Settings) -> None:
     """Load the data, train, and print what came of it."""
     with distributed.one_after_the_first():
-        size, skip = settings.config.image_hw[0], settings.skip_unreadable
+        size, skip = settings.config.image_hw, settings.skip_unreadable
         data = load_data(settings.dataset, image_size=size, skip_unreadable=skip)
     model = starting_model(settings, len(data.classes))
     history = train(model, data, settings.recipe, settings.options)
