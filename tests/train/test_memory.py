@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from mixer.config import MODELS
 from mixer.cost import activation_bytes
 from mixer.model import MlpMixer
-from mixer.train import memory, pick_accumulation
+from mixer import memory
+from mixer.train import pick_accumulation
 from mixer.train.errors import is_out_of_memory
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
