@@ -34,10 +34,10 @@ def read_photo(path: Path) -> "Tensor":
     Raises:
         ValueError: it cannot be read; names the file and says why.
     """
-    from mixer.data.folder import _read_image
+    from mixer.data.pictures import read_picture
 
     try:
-        return _read_image(path)
+        return read_picture(path)
     except ValueError as error:
         reason = str(error.__cause__ or error)
         raise ValueError(f"{path}: cannot be read as a photo ({reason})") from error

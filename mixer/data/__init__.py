@@ -1,7 +1,9 @@
 """Data sets as uint8 tensors; the augmentations, batched, on the device where the images lie."""
 
+from mixer.data.ahead import Ahead
 from mixer.data.dataset import ImageData
 from mixer.data.load import check_name, load_data
+from mixer.data.store import ImageStore, Pictures
 from mixer.data.transforms import (
     Share,
     flip,
@@ -19,7 +21,10 @@ from mixer.data.transforms import (
 from mixer.files import data_dir
 
 __all__ = [
+    "Ahead",
     "ImageData",
+    "ImageStore",
+    "Pictures",
     "Share",
     "check_name",
     "data_dir",

@@ -5,37 +5,40 @@ random operation draws anew for each image and takes a ``torch.Generator`` on th
 (``None``: torch's own).
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Size = int | tuple[int, int]
-# Pixels: a number for all images, or (N,).
-Side = int | Tensor
+from mixer.data.crops import (
+    AREA,
+    OFFICIAL_RATIO,
+    TORCHVISION_RATIO,
+    Side,
+    sample_crop_boxes,
+    sample_torchvision_boxes,
+)
+from mixer.data.store import Pictures
 
-# Of the official crop: the box's share of the area, and its width over its height, which are
-# TensorFlow's defaults; and how often a box is drawn before the whole image is taken.
-AREA = (0.05, 1.0)
-OFFICIAL_RATIO = (0.75, 1.33)
-ATTEMPTS = 100
-TORCHVISION_ATTEMPTS = 10
+Size = int | tuple[int, int]
 
 
 def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """0..255 -> [-1, 1], as the official code scales its images; any shape."""
-    return (images.to(dtype) - 127.5) / 127.5
+    # In place, as a batch of 512 takes 300 MB.
+    return (images.to(dtype) - 127.5).div_(127.5)
 
 
-def resize(images: Tensor, size: Size) -> Tensor:
+def resize(images: Tensor | Pictures, size: Size) -> Tensor:
     """Bilinear, without antialiasing or cropping, as the official evaluation (``tf.image.resize``).
 
     (N, 3, H, W), uint8 or float -> float (N, 3, h, w) in the same range; images of that size come
     back as they are. ``size`` is pixels, one number or (height, width).
     """
     target = _pair(size)
+    if isinstance(images, Pictures):
+        return images.cropped(images.whole(), target)
     if tuple(images.shape[2:]) == target:
         return images
     return F.interpolate(
@@ -55,12 +58,12 @@ class Share:
     count: int
 
 
-def _share_of(images: Tensor, share: Share | None) -> Share:
+def _share_of(images: Tensor | Pictures, share: Share | None) -> Share:
     return share if share is not None else Share(slice(None), len(images))
 
 
 def random_resized_crop(
-    images: Tensor,
+    images: Tensor | Pictures,
     size: Size,
     scale: tuple[float, float] = AREA,
     ratio: tuple[float, float] = OFFICIAL_RATIO,
@@ -78,10 +81,10 @@ def random_resized_crop(
 
 
 def torchvision_crop(
-    images: Tensor,
+    images: Tensor | Pictures,
     size: Size,
     scale: tuple[float, float] = AREA,
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ratio: tuple[float, float] = TORCHVISION_RATIO,
     generator: torch.Generator | None = None,
     share: Share | None = None,
 ) -> Tensor:
@@ -92,89 +95,7 @@ def torchvision_crop(
     return resized_crop(images, boxes[share.own], size)
 
 
-def sample_crop_boxes(
-    count: int,
-    image_hw: tuple[Side, Side],
-    scale: tuple[float, float] = AREA,
-    ratio: tuple[float, float] = OFFICIAL_RATIO,
-    generator: torch.Generator | None = None,
-    device: str | torch.device = "cpu",
-) -> Tensor:
-    """Boxes (count, 4), int64 pixels: top, left, height, width, as the official code draws them.
-
-    That is ``tf.image.sample_distorted_bounding_box`` (TensorFlow's ``GenerateRandomCrop``): the
-    ratio is uniform in ``ratio``, the height a uniform integer from that of the smallest area in
-    ``scale`` to the largest that fits. Rounding may take the area out of its range: one row more or
-    less mends that, or the box is drawn anew, and the whole image taken after 100 attempts. The
-    corner is a uniform integer below what is left of the side, 0 where nothing is.
-    """
-    height, width = image_hw
-    smallest, largest = (share * height * width for share in scale)
-    draws = torch.rand(2, ATTEMPTS, count, generator=generator, device=device)
-    corners = torch.rand(2, count, generator=generator, device=device)
-    aspect = ratio[0] + (ratio[1] - ratio[0]) * draws[0]  # (ATTEMPTS, count)
-    low, high = (torch.sqrt(area / aspect).round() for area in (smallest, largest))
-    # The largest height whose width, rounded, is still inside the image.
-    widest = ((width + 0.5 - 1e-7) / aspect).floor()
-    widest = torch.where((widest * aspect).round() > width, widest - 1, widest)
-    high = torch.where((high * aspect).round() > width, widest, high).clamp(max=height)
-    low = torch.minimum(low, high)
-    h = low + _uniform_below(draws[1], high - low + 1)
-    h = torch.where((h * aspect).round() * h < smallest, h + 1, h)
-    h = torch.where((h * aspect).round() * h > largest, h - 1, h)
-    w = (h * aspect).round()
-    right_area = (w * h >= smallest) & (w * h <= largest)
-    h, w = _first_that_fits(h, w, right_area, image_hw)
-    top, left = _uniform_below(corners[0], height - h), _uniform_below(corners[1], width - w)
-    return torch.stack([top, left, h, w], dim=1).long()
-
-
-def sample_torchvision_boxes(
-    count: int,
-    image_hw: tuple[Side, Side],
-    scale: tuple[float, float] = AREA,
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    generator: torch.Generator | None = None,
-    device: str | torch.device = "cpu",
-) -> Tensor:
-    """Boxes (count, 4), int64 pixels, as torchvision's ``RandomResizedCrop`` draws them.
-
-    The area is uniform in ``scale`` and the ratio log-uniform in ``ratio``. The first of
-    TORCHVISION_ATTEMPTS draws that fits into the image is taken, the whole image if none does.
-    """
-    height, width = image_hw
-    draws = torch.rand(4, TORCHVISION_ATTEMPTS, count, generator=generator, device=device)
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[0])
-    log_ratio = math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[1]
-    aspect = log_ratio.exp()
-    w = (area * aspect).sqrt().round().clamp(min=1)  # (TORCHVISION_ATTEMPTS, count)
-    h = (area / aspect).sqrt().round().clamp(min=1)
-    h, w = _first_that_fits(h, w, torch.ones_like(h, dtype=torch.bool), image_hw)
-    top = _uniform_below(draws[2, 0], height - h + 1)
-    left = _uniform_below(draws[3, 0], width - w + 1)
-    return torch.stack([top, left, h, w], dim=1).long()
-
-
-def _first_that_fits(
-    h: Tensor, w: Tensor, allowed: Tensor, image_hw: tuple[Side, Side]
-) -> tuple[Tensor, Tensor]:
-    """Of attempts (A, count) the first that is allowed and fits, else the whole image: (count,)."""
-    height, width = image_hw
-    fits = allowed & (h >= 1) & (w >= 1) & (h <= height) & (w <= width)
-    # 0 where none fits.
-    first = fits.int().argmax(dim=0, keepdim=True)  # (1, count)
-    found = fits.any(dim=0)
-    h = torch.where(found, h.gather(0, first)[0], height)  # (count,)
-    return h, torch.where(found, w.gather(0, first)[0], width)
-
-
-def _uniform_below(draws: Tensor, limit: Tensor) -> Tensor:
-    """Numbers in [0, 1) -> whole numbers from 0 to ``limit`` - 1; 0 where ``limit`` is 0."""
-    # A draw next to 1 times the limit may round to the limit itself.
-    return torch.minimum((draws * limit).floor(), limit - 1).clamp(min=0)
-
-
-def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
+def resized_crop(images: Tensor | Pictures, boxes: Tensor, size: Size) -> Tensor:
     """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``.
 
     Float (N, 3, h, w). Bilinear interpolation is linear in the pixels and separable, so a batch of
@@ -182,6 +103,8 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
     as torchvision's ``resized_crop`` with ``antialias=False``, image by image.
     """
     height, width = _pair(size)
+    if isinstance(images, Pictures):
+        return images.cropped(boxes, (height, width))
     top, left, h, w = boxes.unbind(1)
     rows = _interpolation(top, h, height, images.shape[2])  # (N, h, H)
     columns = _interpolation(left, w, width, images.shape[3])  # (N, w, W)
@@ -215,7 +138,7 @@ def random_crop(
 
 def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
     """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N) from the padded corner."""
-    height, width = _hw(images)
+    height, width = images.shape[2:]
     padded = F.pad(images, [padding] * 4)  # (N, 3, H + 2p, W + 2p)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)
     columns = offsets[1][:, None] + torch.arange(width, device=images.device)  # (N, W)
@@ -236,7 +159,12 @@ def random_flip(
 
 def flip(images: Tensor, which: Tensor) -> Tensor:
     """Mirror the images where ``which`` (N,) is true."""
-    return torch.where(which[:, None, None, None], images.flip(-1), images)
+    flipped = torch.empty_like(images)
+    # In parts, whose mirror images are small beside the batch.
+    parts = (images.split(64), which.split(64), flipped.split(64))
+    for some, mirrored, place in zip(*parts, strict=True):
+        place.copy_(torch.where(mirrored[:, None, None, None], some.flip(-1), some))
+    return flipped
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -247,5 +175,9 @@ def _pair(size: Size) -> tuple[int, int]:
     return height, width
 
 
-def _hw(images: Tensor) -> tuple[int, int]:
+def _hw(images: Tensor | Pictures) -> tuple[Side, Side]:
+    """Height and width: of each image of the whole batch, where they differ."""
+    if isinstance(images, Pictures):
+        height, width = images.all_sizes.unbind(1)
+        return height, width
     return images.shape[2], images.shape[3]

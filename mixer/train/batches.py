@@ -6,7 +6,7 @@ interrupted.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.data import (
+    Ahead,
     ImageData,
+    ImageStore,
+    Pictures,
     Share,
     normalize,
     random_crop,
@@ -83,6 +86,15 @@ class Batches:
         self.generator = torch.Generator(self.device)
         self.auto_augment = auto_augment(recipe)
         self.mixup_or_cutmix = mixup_or_cutmix(recipe, config.num_classes)
+        self.stored: Ahead[Pictures] | None = None
+        if isinstance(data.x_train, ImageStore):
+            self.stored = Ahead(partial(self._from_store, data.x_train), recipe.num_steps)
+
+    def _from_store(self, store: ImageStore, step: int) -> Pictures:
+        """This process's images of a step; it runs in the background, one step ahead."""
+        size = self.recipe.batch_size
+        rows = batch_indices(self.num_images, size, step, self.recipe.seed)
+        return store.batch(rows[distributed.own_slice(size)], rows)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) in [-1, 1] and their labels (B,), or (B, num_classes) if mixed."""
@@ -90,7 +102,8 @@ class Batches:
         share = Share(distributed.own_slice(recipe.batch_size), recipe.batch_size)
         rows = batch_indices(self.num_images, recipe.batch_size, step, recipe.seed)
         rows = _to_device(rows[share.own], self.device)
-        images, target = self.data.x_train[rows], self.data.y_train[rows]
+        images = self.stored(step) if self.stored is not None else self.data.x_train[rows]
+        target = self.data.y_train[rows]
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
         with forked_rng(self.device):
             # torchvision draws from torch's global generator.
@@ -100,11 +113,11 @@ class Batches:
                 images, target = self.mixup_or_cutmix(images, target)
         return images, target
 
-    def augment(self, images: Tensor, share: Share) -> Tensor:
+    def augment(self, images: Tensor | Pictures, share: Share) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
-        if self.auto_augment is not None:
-            groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
-            images = torch.cat([self.auto_augment(group) for group in groups])
+        stored = isinstance(images, Pictures)
+        if isinstance(images, Tensor):
+            images = self._auto_augmented(images)
         kind, generator = self.recipe.augmentation, self.generator
         if kind == "inception":
             images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
@@ -112,26 +125,39 @@ class Batches:
             images = torchvision_crop(images, self.image_hw, generator=generator, share=share)
         else:
             images = resize(images, self.image_hw)
+        if stored:
+            # Of different sizes, they have become a batch only now.
+            images = self._auto_augmented(images.round().to(torch.uint8))
         if kind == "pad_crop":
             images = random_crop(images, self.image_hw[0] // 8, generator, share)
         if kind != "none":
             images = random_flip(images, generator, share)
         return normalize(images)
 
+    def _auto_augmented(self, images: Tensor) -> Tensor:
+        if self.auto_augment is None:
+            return images
+        groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
+        return torch.cat([self.auto_augment(group) for group in groups])
+
 
 def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:
     """torchvision's automatic augmentation, if the recipe asks for one."""
+    if recipe.auto_augment == "none":
+        return None
     from torchvision.transforms import v2
 
     if recipe.auto_augment == "randaugment":
         return v2.RandAugment(magnitude=recipe.auto_augment_magnitude)
-    return v2.TrivialAugmentWide() if recipe.auto_augment == "trivialaugment" else None
+    return v2.TrivialAugmentWide()
 
 
 def mixup_or_cutmix(
     recipe: Recipe, num_classes: int
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """torchvision's mixup, CutMix, or one of the two for each batch, if the recipe asks for it."""
+    if not recipe.mixup and not recipe.cutmix:
+        return None
     from torchvision.transforms import v2
 
     choices: list[nn.Module] = []
@@ -139,7 +165,7 @@ def mixup_or_cutmix(
         choices.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
     if recipe.cutmix:
         choices.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
-    return v2.RandomChoice(choices) if choices else None
+    return v2.RandomChoice(choices)
 
 
 def _to_device(rows: Tensor, device: torch.device) -> Tensor:

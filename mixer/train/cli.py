@@ -90,7 +90,7 @@ def resolve(args: argparse.Namespace) -> Settings:
     if Path(args.name).name != args.name or args.name in ("", ".", ".."):
         raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
     dataset, recipe = recipe_of(args)
-    check_name(dataset)
+    _check_dataset(args, dataset)
     if isinstance(args.image_size, str):
         args.image_size = parse_image_size(args.image_size)
     config = get_config(args.model_type, image_size=args.image_size)
@@ -132,6 +132,19 @@ def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:
         save_every=args.save_every,
         resume=args.resume,
     )
+
+
+def _check_dataset(args: argparse.Namespace, dataset: str) -> None:
+    try:
+        check_name(dataset)
+    except ValueError as error:
+        if args.dataset:
+            raise
+        source = f"the data set's name is from --name {args.name}, --dataset gives another"
+        raise ValueError(f"{error} ({source})") from None
+    if dataset.startswith("folder:") and args.train_fraction is None and distributed.rank() == 0:
+        reason = f"{dataset} has its own test set"
+        print(f"train_fraction: 1.0, as {reason}; --train_fraction 0.98 holds images back")
 
 
 def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace) -> MixerConfig:

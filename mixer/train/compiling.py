@@ -4,7 +4,6 @@ Shapes are fixed: training has one batch size, evaluation fills its last batch u
 that is told so does not prepare for others.
 """
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -61,7 +60,7 @@ def _forget_other_models(config: MixerConfig) -> None:
 def eagerly() -> AbstractContextManager[Any]:
     """Inside, what was compiled runs as it was written."""
     # Where nothing was compiled, loading the compiler to tell it so would take seconds.
-    if "torch._dynamo" not in sys.modules:
+    if not _compiled_last:
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
 
@@ -108,7 +107,7 @@ def compiler_message(error: BaseException) -> str:
 
 def is_compiler_error(error: BaseException) -> bool:
     """Whether an error comes from ``torch.compile``'s tools rather than from the model."""
-    if "torch._dynamo" not in sys.modules:
+    if not _compiled_last:
         return False
     from torch._dynamo.exc import BackendCompilerFailed
     from torch._inductor.exc import CppCompileError, InvalidCxxCompiler

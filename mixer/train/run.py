@@ -43,7 +43,8 @@ class Run:
         self._started_at = loop.step
         if folder is not None:
             about = {"torch": torch.__version__, "device": describe_device(loop.device)}
-            folder.open({**self.settings, **about}, loop.history)
+            classes = list(data.classes)
+            folder.open({**self.settings, **about, "classes": classes}, loop.history)
 
     def _resume(self) -> None:
         """Go on from the state, if it is there; process 0 reads it for all."""

@@ -110,7 +110,7 @@ def test_a_range_that_no_box_meets_takes_the_whole_image():
 
 
 def test_a_draw_next_to_one_stays_inside():
-    from mixer.data.transforms import _uniform_below
+    from mixer.data.crops import _uniform_below
 
     draws = torch.full((6,), 1 - 2.0**-24)
     limits = torch.tensor([0.0, 1.0, 3.0, 7.0, 225.0, 4999.0])

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from helpers import SHORT, run, tiny_model
 
+from mixer import memory
 from mixer.config import MODELS
 from mixer.cost import activation_bytes
 from mixer.model import MlpMixer
-from mixer.train import Options, memory, pick_accumulation, training
+from mixer.train import Options, pick_accumulation, training
 from mixer.train.compiling import GRAPH_MODES
 from mixer.train.errors import is_out_of_memory
+from mixer.train.memory import try_accumulation
 from mixer.train.options import check_batch
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -140,11 +142,11 @@ def test_what_pytorch_holds_without_using_it_is_free(memory_of, monkeypatch):
 
 def test_after_running_out_more_parts_are_tried_than_before(memory_of):
     memory_of(0.1, 80)
-    assert memory.try_accumulation(B_16, 512, CUDA, "bf16", 1) == 2
-    assert memory.try_accumulation(B_16, 6, CUDA, "bf16", 3) == 6
-    assert memory.try_accumulation(B_16, 6, CUDA, "bf16", 6) is None
+    assert try_accumulation(B_16, 512, CUDA, "bf16", 1) == 2
+    assert try_accumulation(B_16, 6, CUDA, "bf16", 3) == 6
+    assert try_accumulation(B_16, 6, CUDA, "bf16", 6) is None
     memory_of(0.1, 15.6)
-    assert memory.try_accumulation(B_16, 512, CUDA, "fp16", 1) == 4
+    assert try_accumulation(B_16, 512, CUDA, "fp16", 1) == 4
 
 
 def test_this_machine_says_what_it_has():
