@@ -5,9 +5,7 @@ that is told so does not prepare for others.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +53,6 @@ def _forget_other_models(config: MixerConfig) -> None:
     if _compiled_last and _compiled_last != [config]:
         torch.compiler.reset()
     _compiled_last[:] = [config]
-
-
-def eagerly() -> AbstractContextManager[Any]:
-    """Inside, what was compiled runs as it was written."""
-    # Where nothing was compiled, loading the compiler to tell it so would take seconds.
-    if not _compiled_last:
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
 
 
 def check_compile(compile: bool | str, config: MixerConfig, device: torch.device) -> None:
