@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mixer import memory
 from mixer.config import MODELS
 from mixer.cost import activation_bytes
 from mixer.model import MlpMixer
-from mixer import memory
 from mixer.train import pick_accumulation
 from mixer.train.errors import is_out_of_memory
 
