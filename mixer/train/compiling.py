@@ -5,7 +5,9 @@ that is told so does not prepare for others.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +57,14 @@ def _forget_other_models(config: MixerConfig) -> None:
     _compiled_last[:] = [config]
 
 
+def eagerly() -> AbstractContextManager[Any]:
+    """Inside, what was compiled runs as it was written."""
+    # Where nothing was compiled, loading the compiler to tell it so would take seconds.
+    if not _compiled_last:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
 def check_compile(compile: bool | str, config: MixerConfig, device: torch.device) -> None:
     """Whether this can be compiled on this machine; before anything is written.
 
@@ -97,6 +107,8 @@ def compiler_message(error: BaseException) -> str:
 
 def is_compiler_error(error: BaseException) -> bool:
     """Whether an error comes from ``torch.compile``'s tools rather than from the model."""
+    if not _compiled_last:
+        return False
     from torch._dynamo.exc import BackendCompilerFailed
     from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from mixer.data import ImageData
 from mixer.model import MlpMixer
 from mixer.train import distributed
-from mixer.train.compiling import compiled
+from mixer.train.compiling import compiled, eagerly
 from mixer.train.errors import ADVICE, TrainingError, is_out_of_memory
 from mixer.train.evaluation import Evaluation, evaluate
 
@@ -78,7 +77,7 @@ def refuse_diverged(
     """
     images, labels = data.x_train[:64], data.y_train[:64]
     # A few images are not worth compiling for.
-    with torch.compiler.set_stance("force_eager"):
+    with eagerly():
         loss = evaluate(model, images, labels, batch_size=16, precision=precision).loss
     if not math.isfinite(loss):
         found = f"step {step}: the loss is {loss} after it; {last_good_state}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import DROPPING, NANO, TINY, run, tiny_model
+from helpers import DROPPING, NANO, ROOT, TINY, run, tiny_model
 
 from mixer.model import MlpMixer
 from mixer.train import cli, compiling, evaluate
@@ -154,5 +154,22 @@ def test_an_error_of_the_compiler_later_on_is_one_line_too(command, monkeypatch,
         raise InvalidCxxCompiler
 
     monkeypatch.setattr(cli, "train", later)
+    monkeypatch.setattr(compiling, "_compiled_last", [TINY])
     assert command(*NANO) == 1
     assert "leave --compile out" in capsys.readouterr().err
+
+
+def test_without_compiling_the_compiler_is_not_even_loaded(tmp_path):
+    code = """
+import sys
+from helpers import make_data, run, tiny_model
+run(tiny_model(), make_data(), output_dir=sys.argv[1])
+assert "torch._dynamo.convert_frame" not in sys.modules
+"""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        check=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": path},
+    )
