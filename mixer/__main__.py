@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 for an error, 130 if stopped; usage exits with 2.
+    """The command line; returns the exit status: 1 for an error, 130 if stopped; 2 for usage.
 
     Errors of the reader's making are one line on stderr; a fault of ours keeps its traceback.
     """

@@ -139,7 +139,9 @@ def kinds_of_runs() -> dict[str, list[list[dict[str, Any]]]]:
     kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
         kind = json.dumps([*(run.get(key) for key in KIND), where(run)])
-        kinds.setdefault(run["model"], {}).setdefault(kind, []).append(run)
+        # A run from random weights has no checkpoint.
+        start = "" if run.get("checkpoint_sha256", "?") else ", from scratch"
+        kinds.setdefault(run["model"] + start, {}).setdefault(kind, []).append(run)
     return {
         model: sorted(found.values(), key=lambda alike: (-alike[0]["num_steps"], -len(alike)))
         for model, found in kinds.items()
@@ -261,18 +263,28 @@ def duration(seconds: float) -> str:
 
 def transfer_table() -> str:
     """What pre-training is worth, from results/transfer.json: a line for each number of labels."""
-    runs = stored("transfer.json").get("runs", [])
-    starts = ("pre-trained", "from scratch")
-    lines = [["labelled images", *starts], ["---"] * 3]
+    found = stored("transfer.json")
+    runs = found.get("runs", [])
+    starts = list(dict.fromkeys(["pre-trained", "from scratch", *(run["start"] for run in runs)]))
+    lines = [["labelled images", *starts], ["---"] * (1 + len(starts))]
     for labels in sorted({run["labels"] for run in runs}):
         cells = []
         for start in starts:
             chosen = [run for run in runs if run["labels"] == labels and run["start"] == start]
-            cells.append(
-                f"{100 * mean(chosen, 'accuracy'):.1f} % ({spread(chosen)}), {len(chosen)} seeds"
-            )
+            cells.append(transfer_cell(chosen) if chosen else "–")
         lines.append([f"{labels:,}", *cells])
+    if before := found.get("pre_training"):
+        cost = f"pre-training took {before['steps']:,} steps and {before['hours']:g} h"
+        lines.append(["", cost, *[""] * (len(starts) - 1)])
     return markdown(lines)
+
+
+def transfer_cell(runs: list[dict[str, Any]]) -> str:
+    """Accuracy of runs that differ in their seed alone, and what one of them takes."""
+    said = f"{100 * mean(runs, 'accuracy'):.1f} % ({spread(runs)}), {len(runs)} seeds"
+    if "num_steps" not in runs[0]:
+        return said
+    return f"{said}; {runs[0]['num_steps']:,} steps, {duration(mean(runs, 'seconds'))}"
 
 
 def weights_table() -> str:
@@ -306,61 +318,26 @@ def weights_table() -> str:
     return markdown(lines)
 
 
-TIMES = {
-    "times_timm": "timm's model in our loop, same precision",
-    "times_timm_fp32": "timm's model in our loop, fp32",
-    "times_timm_with_tanh": "the same with our GELU, same precision",
-    "times_a_port_s_loop": "a port's loop, fp32",
-}
-# There fp32 is one of two
-TIMES_ON_A_GPU = {
-    **TIMES,
-    "times_timm_fp32": "timm's model in our loop, fp32 (TF32)",
-    "times_a_port_s_loop": "a port's loop, fp32 (no TF32)",
-}
-
-
 def speed_table() -> str:
-    """Ratios of training speed, of all results of small_model_speed.py and train_throughput.py."""
-    lines = [
-        ["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"],
-        ["---"] * 5,
-    ]
-    for script in ("small_model_speed", "train_throughput"):
-        for path in sorted(RESULTS.parent.glob(f"{script}-*.json"), key=lambda path: path.stem):
-            found = stored(path.name)
-            throughput = TIMES if found["machine"]["device"] == "cpu" else TIMES_ON_A_GPU
-            for key, base in {"times_the_obvious_loop": "the obvious loop", **throughput}.items():
-                lines += [
-                    speed_row(found, key, base, side) for side in sides_to_show(found, key, base)
-                ]
+    """Every ratio that benchmarks/speed.py measured, comparison by comparison."""
+    head = ["what, where", "side", "images/s", "of a large product", "times as fast as", "range"]
+    lines = [head, ["---"] * len(head)]
+    for path in sorted(RESULTS.parent.glob("speed-*.json"), key=lambda path: path.stem):
+        for found in stored(path.name)["comparisons"].values():
+            lines += [speed_row(found, ratio) for ratio in found["ratios"]]
     return markdown(lines)
 
 
-def sides_to_show(found: dict[str, Any], key: str, base: str) -> list[str]:
-    """Of our sides the first, in plain fp32, and the fastest; the file has all."""
-    ours = [side for side in found.get(key, {}) if side != base]
-    if not ours:
-        return []
-    fastest = max(ours, key=lambda side: found["images_per_second"][side]["median"])
-    if key == "times_timm_with_tanh":
-        return [fastest]
-    # For our fp32 it says what times_timm says
-    if key == "times_timm_fp32":
-        return [fastest] if fastest != ours[0] else []
-    return list(dict.fromkeys([ours[0], fastest]))
-
-
-def speed_row(found: dict[str, Any], key: str, base: str, side: str) -> list[str]:
-    what = found["what"].split(";")[0].removeprefix("images/s training ")
-    ratio, speed = found[key][side], found["images_per_second"][side]["median"]
-    times = f"**{ratio['median']}** × {base}"
+def speed_row(found: dict[str, Any], ratio: dict[str, Any]) -> list[str]:
+    side = found["sides"][ratio["side"]]
+    share = side.get("share_of_a_large_product")
     return [
-        f"{what}; {chip(found['machine'])}",
-        side,
-        f"{speed:.0f}",
-        times,
-        f"{ratio['low']} to {ratio['high']}",
+        f"{found['what']}; {chip(found['machine'])}; {found['rounds']} rounds",
+        ratio["side"],
+        f"{side['images_per_second']['median']:.0f}",
+        f"{100 * share['median']:.0f} %" if share else "",
+        f"**{ratio['median']:.2f}** × {ratio['base']}",
+        f"{ratio['low']:.2f} to {ratio['high']:.2f}",
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import mixer
-from mixer.recipes import RECIPES
+from mixer.train import RECIPES
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_finetune_cifar10.ipynb"
 STAND_IN = mixer.MixerConfig(
