@@ -2,8 +2,9 @@
 
 usage: python tools/run_notebooks.py [notebooks/01_patch_embedding.ipynb ...]     (default: all)
 
-A notebook is replaced only when every cell ran. What is stored carries no widget state (GitHub shows
-a notebook with an incomplete one as invalid), no timings, and the same cell ids and kernel each time.
+A notebook is replaced only when every cell ran. What is stored carries no widget state (GitHub
+shows a notebook with an incomplete one as invalid), no timings, and the same cell ids and kernel
+each time.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def clean(notebook: nbformat.NotebookNode) -> None:
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": language})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA})
+        cell.metadata = nbformat.from_dict(
+            {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
+        )
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not is_progress_bar(output)]
         for output in cell.get("outputs", []):
@@ -54,8 +57,12 @@ def run(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(NOTEBOOKS.glob("[0-9]*.ipynb")))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "notebooks", nargs="*", type=Path, default=sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    )
     for path in parser.parse_args().notebooks:
         print(f"{path.name} …", flush=True)
         run(path)
