@@ -1,9 +1,14 @@
 """What notebooks need: shorter runs under test, and data where CIFAR-10 is not to be had."""
 
 import os
+from dataclasses import replace
 
 from mixer.data import ImageData, load_data
 from mixer.lessons import missing
+from mixer.train import Recipe
+
+# In test runs: images to score on, and steps to train.
+QUICK_IMAGES, QUICK_STEPS = 500, 30
 
 
 def quick(steps: int, quick_steps: int) -> int:
@@ -11,8 +16,28 @@ def quick(steps: int, quick_steps: int) -> int:
     return quick_steps if os.environ.get("MIXER_QUICK") == "1" else steps
 
 
-def cifar10_or_digits() -> ImageData:
-    """CIFAR-10; where it is not to be had, scikit-learn's digits under an unmissable banner."""
+def shortened(recipe: Recipe) -> Recipe:
+    """``recipe``; with 30 steps, a tenth of them warm-up, in test runs (``MIXER_QUICK=1``)."""
+    steps = quick(recipe.num_steps, min(recipe.num_steps, QUICK_STEPS))
+    warmup = quick(recipe.warmup_steps, steps // 10)
+    return replace(recipe, num_steps=steps, warmup_steps=warmup)
+
+
+def cifar10_or_digits(test_images: int | None = None) -> ImageData:
+    """CIFAR-10; where it is not to be had, scikit-learn's digits under an unmissable banner.
+
+    Args:
+        test_images: how many of the first test images to keep, fewer in test runs; all of them if
+            not given.
+    """
+    data = _load_either()
+    if test_images is None:
+        return data
+    kept = slice(quick(test_images, min(test_images, QUICK_IMAGES)))
+    return replace(data, x_test=data.x_test[kept], y_test=data.y_test[kept])
+
+
+def _load_either() -> ImageData:
     try:
         return load_data("cifar10")
     except FileNotFoundError as error:
