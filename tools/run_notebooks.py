@@ -2,8 +2,9 @@
 
 usage: python tools/run_notebooks.py [notebooks/01_patch_embedding.ipynb ...]     (default: all)
 
-A notebook is replaced only when every cell ran. What is stored carries no widget state (GitHub shows
-a notebook with an incomplete one as invalid), no timings, and the same cell ids and kernel each time.
+A notebook is replaced only when every cell ran. What is stored carries no widget state (GitHub
+shows a notebook with an incomplete one as invalid), no timings, and the same cell ids and kernel
+each time.
 
 Times in the text are this run's. In a markdown cell the words between these marks, which no reader
 sees, are replaced by how long the cells took:

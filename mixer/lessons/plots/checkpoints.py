@@ -65,8 +65,8 @@ def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) 
     ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
     for place, found in enumerate(zip(*errors.values(), strict=True)):
         if not any(found):
-            style: Style = {"rotation": 90, "ha": "center", "va": "bottom", "color": "#555555"}
-            ax.text(place, 0.03, "exactly 0", transform=ax.get_xaxis_transform(), **style)
+            aside: Style = {"rotation": 90, "ha": "center", "va": "bottom", "color": "#555555"}
+            ax.text(place, 0.03, "exactly 0", transform=ax.get_xaxis_transform(), **aside)
     ax.set_xlim(-0.5, len(stages) - 0.5)
     ax.set_ylabel("relative error")
     ax.grid(axis="y")
