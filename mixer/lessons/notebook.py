@@ -1,10 +1,13 @@
-"""What notebooks need: shorter runs under test, and data where CIFAR-10 is not to be had."""
+"""What notebooks need: shorter runs under test, and the best data and model at hand."""
 
+import json
 import os
 from dataclasses import replace
 
+from mixer.checkpoint import bundled, from_npz, official_path
 from mixer.data import ImageData, load_data
 from mixer.lessons import missing
+from mixer.model import MlpMixer
 from mixer.train import Recipe
 
 # In test runs: images to score on, and steps to train.
@@ -46,6 +49,24 @@ def _load_either() -> ImageData:
         return load_data("digits")
     except ModuleNotFoundError as error:
         raise missing(error) from None
+
+
+def photo_classifier() -> tuple[MlpMixer, list[str], str]:
+    """A model for photographs, its classes, and what it was pre-trained on, in words.
+
+    Google's ``Mixer-B_16`` if its file is in the cache, else the small model of the package.
+    """
+    path = official_path("Mixer-B_16")
+    if path.exists():
+        # Only for the names of the ImageNet classes.
+        from torchvision.models import ResNet50_Weights
+
+        classes, upstream = ResNet50_Weights.DEFAULT.meta["categories"], "ImageNet, by Google"
+    else:
+        path = bundled("Mixer-Nano_4")
+        classes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["classes"]
+        upstream = "Tiny ImageNet at 32 pixels, by this project"
+    return from_npz(path).eval(), list(classes), upstream
 
 
 def banner(title: str, text: str) -> None:
