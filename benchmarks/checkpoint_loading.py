@@ -1,15 +1,15 @@
-"""Time and memory of loading a checkpoint of Mixer-B/16's size (240 MB) against plain ``numpy.load``, interleaved.
+"""Time and memory of loading a checkpoint of Mixer-B/16's size (240 MB) against ``numpy.load``.
 
-usage: python benchmarks/checkpoint_loading.py [--rounds 7]       writes benchmarks/results/checkpoint_loading.json
+usage: python benchmarks/checkpoint_loading.py [--rounds 7]
 
-The file is made of random weights and read from a warm disk cache. Times are the processor's (user and system), so
-that other programs on the machine count little. Memory is the growth of the process's peak, each side in a fresh
-process, over the size of the file.
+The file is made of random weights and read from a warm disk cache, by both sides in turns. Times
+are the processor's (user and system), so that other programs on the machine count little. Memory is
+the growth of the process's peak, each side in a fresh process, over the size of the file. Writes
+benchmarks/results/checkpoint_loading.json.
 """
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import RESULTS, write
 
 import mixer
+from mixer.train import describe_machine
 
-RESULT = Path(__file__).resolve().parent / "results" / "checkpoint_loading.json"
+RESULT = RESULTS / "checkpoint_loading.json"
 
 
 def read_with_numpy(path: str) -> object:
@@ -42,14 +44,20 @@ def processor_seconds(read, path: str) -> float:
 
 
 def peak_growth(side: str, path: str) -> float:
-    """Bytes by which the peak of a fresh process grows while it reads the file and keeps the result."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import checkpoint_loading as c; c.child()"
-    done = subprocess.run([sys.executable, "-c", code, side, path], capture_output=True, text=True, check=True)
+    """Bytes by which the peak of a fresh process grows while it reads the file and keeps it."""
+    folder = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {folder!r}); import checkpoint_loading as c; c.child()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, side, path], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
 def peak() -> int:
-    """The most memory that this process had so far, bytes (Linux; getrusage would count the parent's too)."""
+    """The most memory that this process had so far, bytes (Linux).
+
+    ``getrusage`` would count the parent's too.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
@@ -66,7 +74,9 @@ def child() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)  # numpy.load has no more, and a waiting thread would count as work
@@ -81,18 +91,24 @@ def main() -> None:
             for side, read in SIDES.items():
                 times[side].append(processor_seconds(read, path))
         growth = {side: peak_growth(side, path) for side in SIDES}
-    ratios = [mine / plain for mine, plain in zip(times["mixer.from_npz"], times["numpy.load"], strict=True)]
+    ratios = [
+        mine / plain
+        for mine, plain in zip(times["mixer.from_npz"], times["numpy.load"], strict=True)
+    ]
     result = {
         "file_megabytes": round(size / 1e6, 1),
         "rounds": rounds,
-        "processor_seconds": {side: [round(t, 3) for t in values] for side, values in times.items()},
+        "processor_seconds": {
+            side: [round(t, 3) for t in values] for side, values in times.items()
+        },
         "time_ratio_median": round(statistics.median(ratios), 2),
         "time_ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-        "peak_memory_over_file_size": {side: round(bytes_ / size, 2) for side, bytes_ in growth.items()},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__.split('+')[0]}",
+        "peak_memory_over_file_size": {
+            side: round(bytes_ / size, 2) for side, bytes_ in growth.items()
+        },
+        "machine": describe_machine(torch.device("cpu")),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write(result, RESULT)
     print(json.dumps(result, indent=1))
 
 

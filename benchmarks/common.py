@@ -1,125 +1,27 @@
-"""What the scripts of this folder share: a description of the machine, and results that are written whole."""
+"""What the scripts of this folder share: places, result files, medians, and a clock."""
 
 import json
-import os
-import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from mixer.train import pick_device
+from mixer.files import write_text
+from mixer.train import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+# What a notebook shows comes with the package.
+SHOWN = ROOT / "mixer" / "lessons" / "results"
+
+_LIST_OF_NUMBERS = re.compile(r"\[\s+([-\d.,e\s]+?)\s+\]")
 
 
-def machine(device: torch.device | None = None) -> dict[str, Any]:
-    """Where it ran: what a reader needs to judge the times."""
-    device = device or pick_device()
-    found: dict[str, Any] = {"device": device.type, "processor": _processor(), "cores": os.cpu_count()}
-    if device.type == "cuda":
-        found["device"] = torch.cuda.get_device_name(device)
-        found["cuda"] = torch.version.cuda
-    else:
-        found["threads"] = torch.get_num_threads()
-    found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()  # the instructions that PyTorch uses: AVX2 …
-    return {**found, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return name[1] if name else platform.processor() or platform.machine()
-
-
-def interleave(
-    sides: Mapping[str, Callable[[], int]],
-    rounds: int,
-    device: torch.device,
-    before: Mapping[str, Callable[[], None]] | None = None,
-    after: Mapping[str, Callable[[], None]] | None = None,
-    enough: Callable[[dict[str, list[float]]], bool] | None = None,
-) -> dict[str, list[float]]:
-    """Images per second of each side, round by round; the sides take turns, so that all meet the same machine.
-
-    A side is a function that trains on some images and returns how many. What ``before`` and ``after`` have for a
-    side is called around its turn and not timed. Each round starts one side later than the last, so that none always
-    follows the same one at the same place. ``enough`` gets all speeds after each round; if it returns true, that was
-    the last.
-    """
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds):
-        for name in rotated(list(sides), number):
-            _call(before, name)
-            wait_for(device)
-            started = time.perf_counter()
-            images = sides[name]()
-            wait_for(device)
-            speeds[name].append(images / (time.perf_counter() - started))
-            _call(after, name)
-        last = ", ".join(f"{name} {found[-1]:.0f}" for name, found in speeds.items())
-        print(f"round {number + 1} of {rounds}, images/s: {last}", flush=True)
-        if enough is not None and enough(speeds):
-            break
-    return speeds
-
-
-def rotated(names: list[str], number: int) -> list[str]:
-    """The order of round ``number``, counted from 0: it starts with name ``number``, and the first follow the last."""
-    start = number % max(1, len(names))
-    return names[start:] + names[:start]
-
-
-def _call(functions: Mapping[str, Callable[[], None]] | None, name: str) -> None:
-    if functions and name in functions:
-        functions[name]()
-
-
-def plain_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor, parts: int = 1
-) -> float:
-    """One step as it is mostly written, for the loops that ours is compared with; returns the loss.
-
-    ``parts`` of equal size go through the model one after another, to save memory; the step is that of the batch.
-    """
-    loss = torch.zeros((), device=images.device)
-    optimizer.zero_grad()
-    for some, labels in zip(images.chunk(parts), target.chunk(parts), strict=True):
-        part = F.cross_entropy(model(some), labels) / parts
-        part.backward()
-        loss += part.detach()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
-
-
-def wait_for(device: torch.device) -> None:
-    """Return when everything that was started on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def ratio(speeds: Mapping[str, list[float]], side: str, base: str) -> dict[str, float]:
-    """How many times faster ``side`` is than ``base``: median, lowest and highest of the rounds' ratios."""
-    found = [a / b for a, b in zip(speeds[side], speeds[base], strict=True)]
-    return {"median": round(statistics.median(found), 2), "low": round(min(found), 2), "high": round(max(found), 2)}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, lowest and highest of a list of speeds."""
-    return {
-        "median": round(statistics.median(values), 1),
-        "low": round(min(values), 1),
-        "high": round(max(values), 1),
-    }
+def result_file(name: str) -> Path:
+    """Where the results of that name are kept."""
+    return SHOWN / name if (SHOWN / name).exists() else RESULTS / name
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -130,8 +32,55 @@ def read(path: Path) -> dict[str, Any]:
 def write(results: dict[str, Any], path: Path) -> None:
     """Written whole or not at all; lists of numbers stand on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(results, indent=1)
-    text = re.sub(r"\[\s+([-\d.,e\s]+?)\s+\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    on_one_line = _LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_text(path, on_one_line + "\n")
+
+
+def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
+    """Median, lowest and highest."""
+    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {name: round(value, digits) for name, value in found.items()}
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """How many times ``base`` each round's value is: median, lowest and highest."""
+    return spread([a / b for a, b in zip(values, base, strict=True)], digits=3)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: its kind, and the beginning of what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".removesuffix(": ")
+
+
+def short_recipe(steps: int, seed: int, **changes: Any) -> Recipe:
+    """AdamW, crops and flips, a tenth of the steps as warm-up: for runs of minutes."""
+    settings: dict[str, Any] = {
+        "num_steps": steps,
+        "warmup_steps": max(1, steps // 10),
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "optimizer": "adamw",
+        "weight_decay": 0.05,
+        "train_fraction": 1.0,
+        "augmentation": "pad_crop",
+        "seed": seed,
+    }
+    return Recipe(**(settings | changes))
+
+
+class Clock:
+    """Says when the time is up: when another round, as long as the last, would end after it."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.end = float("inf") if minutes is None else time.perf_counter() + 60 * minutes
+        self.round_began = time.perf_counter()
+
+    def start_round(self) -> None:
+        self.round_began = time.perf_counter()
+
+    def is_up(self) -> bool:
+        """Asked at the end of a round; the next one begins now."""
+        now = time.perf_counter()
+        length, self.round_began = now - self.round_began, now
+        return now + length > self.end

@@ -1,15 +1,18 @@
-"""Reference logits and activations, computed with JAX and Flax: what the PyTorch model is held against.
+"""Reference logits and activations, by JAX and Flax: what the PyTorch model is held against.
 
-usage: python benchmarks/reference_logits.py seeded          writes tests/reference/logits.npz
-       python benchmarks/reference_logits.py activations     writes mixer/weights/reference_activations.npz
+usage: python benchmarks/reference_logits.py seeded
+           writes tests/reference/logits.npz
+       python benchmarks/reference_logits.py activations
+           writes mixer/weights/reference_activations.npz
        python benchmarks/reference_logits.py logits CHECKPOINT.npz IMAGES.npy OUT.npy
 
-Needs the extra ``[reference]`` (jax, flax); nothing else in this project does. The Flax modules below are an
-independent transcription of the paper's Figure 1 with Flax's own defaults (tanh GELU, LayerNorm epsilon 1e-6). Their
-parameters have the names of the official code, so they load official files, and files that ``mixer.save_npz`` wrote.
+Needs the extra ``[reference]`` (jax, flax); nothing else in this project does. The Flax modules
+below are an independent transcription of the paper's Figure 1 with Flax's own defaults (tanh GELU,
+LayerNorm epsilon 1e-6). Their parameters have the names of the official code, so they load official
+files, and files that ``mixer.save_npz`` wrote.
 
-Weights for the large models are not stored: ``seeded_arrays`` makes them from a seed, with NumPy alone, for this script
-and for the tests alike.
+Weights for the large models are not stored: ``seeded_arrays`` makes them from a seed, with NumPy
+alone, for this script and for the tests alike.
 """
 
 import argparse
@@ -34,7 +37,10 @@ MODELS = {
 
 
 def seeded_arrays(name: str) -> dict[str, np.ndarray]:
-    """Official names -> float32 arrays of a random model of the size ``MODELS[name]``, the same on every machine."""
+    """Official names -> float32 arrays of a random model of the size ``MODELS[name]``.
+
+    They are the same on every machine.
+    """
     patch, blocks, c, d_s, d_c, side, _ = MODELS[name]
     tokens = (side // patch) ** 2
     random = np.random.default_rng(2021)
@@ -42,11 +48,17 @@ def seeded_arrays(name: str) -> dict[str, np.ndarray]:
 
     def dense(prefix: str, *shape: int) -> None:
         fan_in = int(np.prod(shape[:-1]))
-        arrays[f"{prefix}/kernel"] = random.standard_normal(shape, dtype=np.float32) / np.float32(fan_in**0.5)
-        arrays[f"{prefix}/bias"] = random.standard_normal(shape[-1], dtype=np.float32) * np.float32(0.1)
+        arrays[f"{prefix}/kernel"] = random.standard_normal(shape, dtype=np.float32) / np.float32(
+            fan_in**0.5
+        )
+        arrays[f"{prefix}/bias"] = random.standard_normal(shape[-1], dtype=np.float32) * np.float32(
+            0.1
+        )
 
     def norm(prefix: str) -> None:
-        arrays[f"{prefix}/scale"] = 1 + random.standard_normal(c, dtype=np.float32) * np.float32(0.1)
+        arrays[f"{prefix}/scale"] = 1 + random.standard_normal(c, dtype=np.float32) * np.float32(
+            0.1
+        )
         arrays[f"{prefix}/bias"] = random.standard_normal(c, dtype=np.float32) * np.float32(0.1)
 
     dense("stem", patch, patch, 3, c)
@@ -104,18 +116,27 @@ def flax_forward(arrays: dict[str, np.ndarray], images: np.ndarray) -> dict[str,
         @nn.compact
         def __call__(self, x):
             patch, _, _, width = arrays["stem/kernel"].shape
-            x = nn.Conv(width, (patch, patch), strides=(patch, patch), padding="VALID", name="stem")(x)
+            x = nn.Conv(
+                width, (patch, patch), strides=(patch, patch), padding="VALID", name="stem"
+            )(x)
             x = x.reshape(len(x), -1, width)
             stages = {"stem": x}
             for i in range(sum(name.endswith("LayerNorm_0/scale") for name in arrays)):
-                hidden = [arrays[f"MixerBlock_{i}/{m}_mixing/Dense_0/kernel"].shape[1] for m in ("token", "channel")]
+                hidden = [
+                    arrays[f"MixerBlock_{i}/{m}_mixing/Dense_0/kernel"].shape[1]
+                    for m in ("token", "channel")
+                ]
                 x = MixerBlock(*hidden, name=f"MixerBlock_{i}")(x)
                 stages[f"block_{i}"] = x
             x = nn.LayerNorm(name="pre_head_layer_norm")(x)
             stages["pre_head_layer_norm"] = x
-            return stages | {"logits": nn.Dense(arrays["head/bias"].size, name="head")(x.mean(axis=1))}
+            return stages | {
+                "logits": nn.Dense(arrays["head/bias"].size, name="head")(x.mean(axis=1))
+            }
 
-    tree = {tuple(name.split("/")): jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+    tree = {
+        tuple(name.split("/")): jnp.asarray(array, jnp.float32) for name, array in arrays.items()
+    }
     stages = Mixer().apply({"params": unflatten_dict(tree)}, jnp.asarray(images))
     return {name: np.asarray(stage) for name, stage in stages.items()}
 
@@ -134,16 +155,17 @@ def write_seeded() -> None:
 
 
 def photo() -> np.ndarray:
-    """Scikit-learn's photograph of a flower as one image (1, 32, 32, 3) in [-1, 1]; each pixel a mean of 13 x 13."""
+    """Scikit-learn's photograph of a flower: (1, 32, 32, 3) in [-1, 1], means of 13 x 13 pixels."""
     from sklearn.datasets import load_sample_image
 
-    pixels = load_sample_image("flower.jpg")[5:421, 112:528].astype(np.float32)  # a square of 416 pixels
+    # A square of 416 pixels.
+    pixels = load_sample_image("flower.jpg")[5:421, 112:528].astype(np.float32)
     small = pixels.reshape(32, 13, 32, 13, 3).mean(axis=(1, 3)).round()
     return (small[None] - 127.5) / 127.5
 
 
 def write_activations() -> None:
-    """Every stage of the bundled model for one photograph; of the tokens every fourth, to keep the file small."""
+    """Every stage of the bundled model for one photograph; a fourth of the tokens, for the size."""
     images = photo()
     stages = flax_forward(read(ROOT / "mixer" / "weights" / "Mixer-Nano_4.npz"), images)
     kept = {name: stage[:, ::4] if stage.ndim == 3 else stage for name, stage in stages.items()}
@@ -152,7 +174,9 @@ def write_activations() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["seeded", "activations", "logits"])
     parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args()

@@ -1,22 +1,10 @@
-"""MLP-Mixer in PyTorch: the model, Google's official checkpoints, fine-tuning."""
+"""MLP-Mixer in PyTorch: the model, Google's official checkpoints, fine-tuning.
 
-from mixer.checkpoint import CheckpointError, bundled, download, from_npz, load_npz, save_npz
-from mixer.config import MODELS, MixerConfig
-from mixer.model import MixerBlock, MlpBlock, MlpMixer, create_model
-from mixer.train import finetune
+The public names stand in ``__init__.pyi``, as plain imports. They are carried out when a name is
+first asked for: PyTorch takes more than a second, and the command ``mixer``, which needs it only to
+compute, is to answer at once.
+"""
 
-__all__ = [
-    "MODELS",
-    "CheckpointError",
-    "MixerBlock",
-    "MixerConfig",
-    "MlpBlock",
-    "MlpMixer",
-    "bundled",
-    "create_model",
-    "download",
-    "finetune",
-    "from_npz",
-    "load_npz",
-    "save_npz",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

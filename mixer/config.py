@@ -4,6 +4,7 @@ Sizes follow Table 1 of Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture f
 (2021, arXiv:2105.01601).
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,3 +138,14 @@ def get_config(name: str, **changes: Any) -> MixerConfig:
         config = replace(config, num_classes=IMAGENET_21K_CLASSES)
     given = {field: value for field, value in changes.items() if value is not None}
     return replace(config, **given)
+
+
+def parse_image_size(text: str) -> int | tuple[int, int]:
+    """``"224"`` -> 224 and ``"16x64"`` -> (16, 64), height first, pixels.
+
+    Raises:
+        ValueError: neither one positive number nor two.
+    """
+    if match := re.fullmatch(r"([1-9][0-9]{0,5})(?:[x×]([1-9][0-9]{0,5}))?", text.strip()):
+        return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+    raise ValueError(f"image_size: expected pixels such as 224 or 16x64, found {text!r}")

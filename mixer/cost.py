@@ -1,4 +1,4 @@
-"""What a Mixer costs: parameters and FLOPs, part by part."""
+"""What a Mixer costs: parameters and FLOPs, part by part, and the memory that training takes."""
 
 from mixer.config import MixerConfig
 from mixer.model import MlpMixer
@@ -47,6 +47,23 @@ def training_flops(model: MlpMixer | MixerConfig) -> int:
     and the machine's peak for its utilisation.
     """
     return 3 * sum(flops_by_part(model).values())
+
+
+def activation_bytes(config: MixerConfig, precision: str = "fp32", device: str = "cuda") -> int:
+    """What the backward pass of one image needs, as the forward pass keeps it: bytes.
+
+    In each block both norms keep what goes in, their products what comes out; both MLPs keep their
+    hidden layer before and after the GELU. The image and the last norm's input come on top. On a
+    GPU autocast runs norms in fp32, so that with half precision they keep a copy twice as large.
+    """
+    table = config.num_tokens * config.hidden_dim
+    hidden = config.hidden_dim * config.tokens_mlp_dim + config.num_tokens * config.channels_mlp_dim
+    height, width = config.image_hw
+    size = 4 if precision == "fp32" else 2
+    # What a norm keeps, in numbers of ``size`` bytes.
+    kept = 2 * table if precision != "fp32" and device != "cpu" else table
+    blocks = config.num_blocks * (2 * kept + 2 * table + 2 * hidden)
+    return size * (config.in_channels * height * width + blocks + kept)
 
 
 def _part_of(name: str) -> str:

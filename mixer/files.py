@@ -61,7 +61,8 @@ def check_writable(folder: StrPath, what: str = "folder") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
         trial.write_bytes(b"")
-        trial.unlink()
+        # Another process may take it for a leftover.
+        trial.unlink(missing_ok=True)
     except OSError as error:
         reason = f"{folder}: the {what} cannot be written ({error.strerror}); choose another one"
         raise OSError(reason) from None

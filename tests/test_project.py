@@ -17,6 +17,15 @@ SPEC = importlib.util.spec_from_file_location("set_repository", ROOT / "tools" /
 set_repository = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(set_repository)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# What a kernel says of its language: JupyterLab writes it into a notebook that lacks it.
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -33,14 +42,15 @@ def code_cells(notebook):
 
 def test_the_packages_are_the_same_everywhere():
     project = PYPROJECT["project"]
-    declared = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    lessons = f"{project['name']}[lessons]"
+    assert lessons in extras["test"]
+    declared = project["dependencies"] + extras["lessons"]
+    declared += [package for package in extras["test"] if package != lessons]
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (pip,) = [entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict)]
     assert [package for package in pip if not package.startswith("--")] == declared
     assert f"python{project['requires-python']}" in conda["dependencies"]
-    listed = re.search(r"<!-- packages -->(.*?)<!-- /packages -->", README, re.DOTALL)
-    names = [re.match(r"[\w-]+", package)[0] for package in declared]
-    assert re.findall(r"`([\w-]+)`", listed[1]) == names
 
 
 def test_conda_environment_is_complete():
@@ -62,13 +72,32 @@ def test_the_readme_has_its_two_commands_in_one_line_each(marker):
     assert "python3 -m venv" in block[1]
 
 
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 220
+    assert not [line for line in lines if len(line) > 100]
+
+
+def test_the_readme_leaves_nothing_to_be_filled_in():
+    assert set_repository.UNKNOWN not in README
+
+
+def test_the_commands_of_the_readme_are_those_that_there_are():
+    from mixer.commands import COMMANDS
+
+    block = re.search(r"## Command line\s*```sh\n(.*?)```", README, re.DOTALL)[1]
+    used = {line.split()[1] for line in block.splitlines() if line.split()[1] != "#"}
+    assert used <= set(COMMANDS) and used >= {"lab", "predict", "train", "download"}
+
+
 def test_every_notebook_is_in_the_readme():
     for path in NOTEBOOKS:
         assert f"notebooks/{path.name}" in README
 
 
 def test_links_inside_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", README):
+    links = r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"|^\[\w+\]: ([^#:\n]+)$"
+    for target in re.findall(links, README, re.MULTILINE):
         path = next(filter(None, target))
         assert (ROOT / path).exists(), path
 
@@ -123,7 +152,9 @@ def test_shows_without_a_kernel(notebook):
 
 def test_metadata_does_not_differ_between_machines(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert notebook.metadata.language_info == {"name": "python"}
+    language = dict(notebook.metadata.language_info)
+    assert re.fullmatch(r"3\.\d+\.\d+", language.pop("version"))
+    assert language == LANGUAGE
     assert [cell.id for cell in notebook.cells] == [f"cell-{n:02d}" for n in range(len(notebook.cells))]
 
 
@@ -154,6 +185,23 @@ def test_badge_and_set_up_cell_hold_the_address_of_pyproject(path):
         assert [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])] == [source]
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.metadata.tags == ["repository"]
+
+
+def test_while_the_address_is_unknown_nothing_pretends_to_work():
+    address = "https://github.com/OWNER/REPO"
+    assert "](" not in set_repository.cells(address, "01.ipynb")["badge"]
+    text = "a\n<!-- badges -->\nx\n<!-- /badges -->\n<!-- clone -->\ny\n<!-- /clone -->\nb\n"
+    written = set_repository.readme_with_address(text, address)
+    assert "https" not in written and "Clone this repository" in written
+    known = set_repository.readme_with_address(written, "https://github.com/someone/series")
+    assert "git clone https://github.com/someone/series && cd series" in known
+    assert "badge.svg" in known and known.startswith("a\n") and known.endswith("\nb\n")
+    assert set_repository.readme_with_address(known, address) == written
+
+
+def test_the_readme_holds_the_address_of_pyproject():
+    address = PYPROJECT["project"]["urls"]["Repository"]
+    assert set_repository.readme_with_address(README, address) == README
 
 
 def test_another_address_reaches_every_place(tmp_path, monkeypatch):

@@ -1,99 +1,180 @@
-"""Put a checkpoint that this project trained into mixer/weights/, as float16, with its record beside it.
+"""Put a checkpoint that this project trained into mixer/weights/, as float16, with its record.
 
-usage: python tools/bundle_weights.py RUN_FOLDER NAME --dataset DATASET --recipe RECIPE --command "…"
+usage: python tools/bundle_weights.py RUN_FOLDER NAME --command "python -m mixer.train …"
 
-RUN_FOLDER is what ``python -m mixer.train`` left: ``model.npz`` (official layout) and ``history.json``.
+RUN_FOLDER is what ``python -m mixer.train`` left, or ``benchmarks/reproduce.py``: ``model.npz``
+(official layout), ``history.json`` and ``config.json``, from which recipe, data set, precision and
+starting weights are read. A run in several stages gets a ``--command`` for each, in their order.
 The accuracies of the record are those of the float16 file, read back through the ordinary reader.
+
+The record beside the weights also says how much of the random start is left (the product of all
+shrinkings by decoupled weight decay is exp of minus the sum of learning rate times decay; and the
+mean absolute cosine between each unit's weights now and at the start, block by block), how alike
+the weights of neighbouring tokens are, and the first losses, by which benchmarks/replay.py sees
+whether the command still gives them.
 """
 
 import argparse
 import json
-import platform
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import mixer
 from mixer import data as mixer_data
-from mixer.train import RECIPES, evaluate
+from mixer.checkpoint import bundled, bundled_names
+from mixer.files import sha256, write_text
+from mixer.lessons.analysis import similarity_of_units, starting_model, token_mixing_units
+from mixer.lessons.analysis.neighbours import neighbours_agree
+from mixer.train import History, Recipe, describe_machine, evaluate
+from mixer.train.curve import thinned
+from mixer.train.optimizers import parameter_groups
 
 WEIGHTS = Path(mixer.__file__).parent / "weights"
-SUBSET = 2000  # test images that the test-suite scores again
+# Test images that the test-suite scores again.
+SUBSET = 2000
+# Losses that benchmarks/replay.py compares.
+FIRST = 300
 
 
-def cpu_name() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def threads() -> str:
-    count = torch.get_num_threads()
-    return f"{count} thread{'s' * (count > 1)}"
-
-
-def curve(history: dict[str, list[float]], windows: int = 100) -> dict[str, list[float]]:
-    """What a plot of the run needs: the test accuracies, and the training loss as means over windows of steps."""
-    size = -(-len(history["loss"]) // windows)
-    starts = range(0, len(history["loss"]), size)
-    parts = [history["loss"][start : start + size] for start in starts]
-    return {
-        "step": history["eval_steps"],
-        "test_accuracy": [round(accuracy, 4) for accuracy in history["test_accuracy"]],
-        "loss_step": [start + len(part) for start, part in zip(starts, parts, strict=True)],
-        "loss": [round(sum(part) / len(part), 4) for part in parts],
-    }
+def machine_in_words() -> str:
+    found = describe_machine()
+    where = found["processor"] if found["device"] == "cpu" else found["device"]
+    threads = found.get("threads")
+    count = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
+    return f"{where}{count}, torch {found['torch'].split('+')[0]}"
 
 
 def accuracies(model: mixer.MlpMixer, data: mixer_data.ImageData) -> dict[str, float | int]:
-    """Scores on the whole test set, on its first images, and with each image averaged with its mirror image."""
+    """Scores on all test images, on the first, and averaged with the mirror images."""
     plain = evaluate(model, data.x_test, data.y_test)
     with torch.inference_mode():
         images = mixer_data.normalize(data.x_test)
         logits = torch.cat([model(part) + model(part.flip(-1)) for part in images.split(500)])
     mirrored = (logits.argmax(dim=1) == data.y_test).double().mean()
+    subset = evaluate(model, data.x_test[:SUBSET], data.y_test[:SUBSET])
     return {
         "test_images": plain.num_images,
         "accuracy": round(plain.accuracy, 4),
         "accuracy_mirror_averaged": round(float(mirrored), 4),
-        "subset_images": SUBSET,
-        "subset_accuracy": round(evaluate(model, data.x_test[:SUBSET], data.y_test[:SUBSET]).accuracy, 4),
+        "subset_images": subset.num_images,
+        "subset_accuracy": round(subset.accuracy, 4),
+    }
+
+
+def decay_in_all(model: mixer.MlpMixer, recipe: Recipe) -> dict[str, float]:
+    """Sum over the steps of learning rate times weight decay, for each part of the model."""
+    rates = sum(recipe.learning_rate_at(step) for step in range(recipe.num_steps))
+    return {
+        part: round(rates * group["lr_scale"] * group["weight_decay"], 3)
+        for part, group in parameter_groups(model, recipe).items()
+        if part != "vectors"
+    }
+
+
+def similarity_to(start: mixer.MlpMixer, model: mixer.MlpMixer) -> list[float]:
+    """Mean absolute cosine between each unit's weights now and at the start, a number a block."""
+    both = ((token_mixing_units(m, block) for m in (start, model)) for block in blocks_of(model))
+    return [round(float(similarity_of_units(*pair).abs().mean()), 3) for pair in both]
+
+
+def agreement(model: mixer.MlpMixer) -> list[float]:
+    """Mean agreement of neighbouring weights, a number a block."""
+    units = (token_mixing_units(model, block) for block in blocks_of(model))
+    return [round(float(neighbours_agree(grids).mean()), 3) for grids in units]
+
+
+def blocks_of(model: mixer.MlpMixer) -> range:
+    return range(model.config.num_blocks)
+
+
+def random_start(settings: dict[str, Any]) -> mixer.MlpMixer | None:
+    """The random weights that a run began with, or that its checkpoint had begun with, if known."""
+    if settings["recipe"].get("from_scratch"):
+        return starting_model(mixer.MixerConfig(**sizes_of(settings)), settings["recipe"]["seed"])
+    for name in bundled_names():
+        record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+        if sha256(bundled(name)) in (settings.get("origin") or "") and "first_losses" in record:
+            model = mixer.create_model(record["model"], num_classes=len(record["classes"]))
+            return starting_model(model.config, record["seed"])
+    return None
+
+
+def sizes_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """The model's configuration as it was before JSON, which knows no tuples."""
+    sizes = settings["model"]
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in sizes.items()}
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a run wrote of its settings."""
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def recipe_of(settings: dict[str, Any]) -> Recipe:
+    """The run's recipe.
+
+    Raises:
+        ValueError: it has settings that recipes no longer have.
+    """
+    unknown = settings["recipe"].keys() - {setting.name for setting in fields(Recipe)}
+    if unknown:
+        raise ValueError(f"config.json: recipes have no {', '.join(sorted(unknown))} any more")
+    return Recipe(**settings["recipe"])
+
+
+def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """All that the record of the float16 file ``path`` says."""
+    settings = settings_of(folder)
+    history = History(**json.loads((folder / "history.json").read_text(encoding="utf-8")))
+    recipe, model = recipe_of(settings), mixer.from_npz(path)
+    data = mixer_data.load_data(settings["data"]["name"])
+    start = random_start(settings)
+    return {
+        "model": args.model or name.split("-muon")[0].split("-cifar")[0],
+        "dataset": data.name,
+        "classes": list(data.classes),
+        "command": args.command[0],
+        "later_commands": args.command[1:],
+        "seed": recipe.seed,
+        "precision": settings["precision"],
+        "origin": settings.get("origin"),
+        "recipe": settings["recipe"],
+        "steps": len(history.steps),
+        "epochs": round(recipe.num_steps * recipe.batch_size / settings["data"]["train_images"], 2),
+        **accuracies(model, data),
+        "learning_rate_times_decay": decay_in_all(model, recipe),
+        "similarity_to_the_start": None if start is None else similarity_to(start, model),
+        "neighbours_agree": agreement(model),
+        "hours": round(history.seconds / 3600, 2),
+        "images_per_second": round(history.images_per_second),
+        "machine": args.machine or machine_in_words(),
+        "first_losses": [round(loss, 4) for loss in history.loss[:FIRST]],
+        "curve": thinned(history),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_folder", type=Path)
-    parser.add_argument("name", help="such as Mixer-Nano_4")
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--recipe", required=True, choices=RECIPES)
-    parser.add_argument("--machine", help="what the run was made on, if not on this machine as it is now")
-    parser.add_argument("--command", required=True, help="the command line that made the run")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    add = parser.add_argument
+    add("run_folder", type=Path)
+    add("name", help="such as Mixer-Nano_4")
+    add("--model", help="key of mixer.MODELS (default: the name without -muon and -cifar…)")
+    add("--machine", help="what the run was made on, if not on this machine as it is now")
+    add("--command", action="append", required=True, help="the command line that made the run")
+    add("--weights", type=Path, default=WEIGHTS, help="folder to write to (default: the package's)")
     args = parser.parse_args()
 
-    target = WEIGHTS / f"{args.name}.npz"
-    mixer.save_npz(mixer.from_npz(args.run_folder / "model.npz"), target, dtype=np.float16)
-    data = mixer_data.load_data(args.dataset)
-    history = json.loads((args.run_folder / "history.json").read_text())
-    recipe = RECIPES[args.recipe]
-    num_train = int(len(data.x_train) * recipe.train_fraction)
-    record = {
-        "model": args.name.split("-cifar")[0],
-        "dataset": args.dataset,
-        "classes": list(data.classes),
-        "command": args.command,
-        "recipe": asdict(recipe),
-        "epochs": round(recipe.num_steps * recipe.batch_size / num_train, 2),
-        **accuracies(mixer.from_npz(target), data),
-        "hours": round(history["seconds"] / 3600, 2),
-        "images_per_second": round(history["images_per_second"]),
-        "machine": args.machine or f"{cpu_name()}, {threads()}, torch {torch.__version__.split('+')[0]}",
-        "curve": curve(history),
-    }
-    target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    target = args.weights / f"{args.name}.npz"
+    recipe_of(settings_of(args.run_folder))
+    trained = mixer.from_npz(args.run_folder / "model.npz")
+    mixer.save_npz(trained, target, dtype=np.float16)
+    record = record_of(args.run_folder, target, args.name, args)
+    write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, accuracy {record['accuracy']:.4f}")
 
 

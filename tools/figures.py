@@ -2,10 +2,11 @@
 
 usage: python tools/figures.py [--check]
 
-Writes img/mixer_figure.png (the architecture), img/mixer_result.png (accuracy on CIFAR-10, from
-benchmarks/results/cifar10.json and mixer.recipes.PUBLISHED) and the tables between the README's
-markers, from benchmarks/results/. The same sources and data give the same bytes with the same
-matplotlib.
+Writes img/: mixer_figure.png (the architecture), mixer_result.png (accuracy on CIFAR-10, from
+benchmarks/results/cifar10.json and what was published), few_labels.png and shuffles.png (from
+transfer.json and permutation.json there); and the tables between the markers of README.md and
+benchmarks/README.md, from benchmarks/results/. The same sources and data give the same bytes with
+the same matplotlib.
 
 Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments
 and line breaks, the configurations of the models, and the data. With --check nothing is written;
@@ -30,13 +31,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mixer import MODELS, bundled
+from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
 from mixer.lessons import plots
-from mixer.recipes import PUBLISHED, PUBLISHED_TEST_IMAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
 RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
-README = ROOT / "README.md"
+TABLES_IN = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 TABLE = re.compile(r"(<!-- (\w+) table -->)(.*?)(<!-- /\2 table -->)", re.DOTALL)
 DRAWN_BY = ("mixer.drawing", "mixer.lessons.plots")
 # Twice the README's 900 pixels, for fine screens
@@ -48,13 +49,13 @@ class Drawing:
     """One file of img/: the function that draws it and the data that it is given."""
 
     function: Callable[..., Figure]
-    # The function's one argument
-    data: Callable[[], Any]
+    # The function's arguments
+    data: Callable[[], tuple[Any, ...]]
     # What else it reads
     depends_on: Callable[[], Any] = lambda: None
 
     def draw(self) -> Figure:
-        return self.function(self.data())
+        return self.function(*self.data())
 
     def fingerprint(self) -> str:
         """A hash of everything that decides what the figure shows."""
@@ -138,7 +139,9 @@ def kinds_of_runs() -> dict[str, list[list[dict[str, Any]]]]:
     kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
         kind = json.dumps([*(run.get(key) for key in KIND), where(run)])
-        kinds.setdefault(run["model"], {}).setdefault(kind, []).append(run)
+        # A run from random weights has no checkpoint.
+        start = "" if run.get("checkpoint_sha256", "?") else ", from scratch"
+        kinds.setdefault(run["model"] + start, {}).setdefault(kind, []).append(run)
     return {
         model: sorted(found.values(), key=lambda alike: (-alike[0]["num_steps"], -len(alike)))
         for model, found in kinds.items()
@@ -167,21 +170,21 @@ def where(run: dict[str, Any]) -> str:
 def accuracies() -> list[dict[str, Any]]:
     """Rows for ``plots.accuracies``: what was published, and the mean of our longest runs."""
     kinds, rows = kinds_of_runs(), []
-    for name in [*PUBLISHED, *(name for name in kinds if name not in PUBLISHED)]:
-        official = PUBLISHED.get(name, {})
+    for name in [*OFFICIAL_FILES, *(name for name in kinds if name not in OFFICIAL_FILES)]:
+        official = OFFICIAL_FILES.get(name)
         runs = kinds.get(name, [[]])[0]
         if official:
-            label = f"{official['label']}, {official['upstream']}"
+            label = f"{official.label}, {official.upstream}"
         else:
             label = f"{name.replace('_', '/')},\n{runs[0]['upstream'].split(',')[0]}"
         steps = [f"{runs[0]['num_steps']:,} steps"] if runs else []
         steps += [f"{len(runs)} seeds: {spread(runs)}"] if len(runs) > 1 else []
-        note = "\n".join(filter(None, [", ".join(steps), official.get("note")]))
+        note = "\n".join(filter(None, [", ".join(steps), official.note if official else ""]))
         measured = mean(runs, "accuracy") if runs else None
         rows.append(
             {
                 "label": label,
-                "official": official.get("accuracy"),
+                "official": official.accuracy if official else None,
                 "measured": measured,
                 "note": note,
             }
@@ -189,8 +192,31 @@ def accuracies() -> list[dict[str, Any]]:
     return rows
 
 
+def published(name: str) -> list[str]:
+    """The first columns of an official row: upstream, model, accuracy."""
+    row = OFFICIAL_FILES[name]
+    note = f" ({row.note})" if row.note else ""
+    return [row.upstream, row.label, f"{100 * row.accuracy:.2f} %{note}"]
+
+
+def short_table() -> str:
+    """The README's table: of each model the longest runs; the project's own model below."""
+    kinds = kinds_of_runs()
+    lines = [["upstream", "model", "official", "this repository", "seeds"], ["---"] * 5]
+    for name in [*OFFICIAL_FILES, *(name for name in kinds if name not in OFFICIAL_FILES)]:
+        runs = kinds.get(name, [[]])[0]
+        ours = [f"{100 * mean(runs, 'accuracy'):.2f} %", str(len(runs))] if runs else []
+        if name in OFFICIAL_FILES:
+            first = published(name)
+        else:
+            upstream = runs[0]["upstream"].split(",")[0]
+            first = [upstream, name.replace("_", "/"), "–"]
+        lines.append([*first, *(ours or ["not yet run", ""])])
+    return markdown(lines)
+
+
 def table() -> str:
-    """The README's table: every official row, run or not, and the project's own below."""
+    """The whole table: every official row, run or not, and the project's own below."""
     kinds = kinds_of_runs()
     official = f"official, of {PUBLISHED_TEST_IMAGES:,} images"
     head = [
@@ -204,17 +230,14 @@ def table() -> str:
         "machine",
     ]
     lines = [head, ["---"] * len(head)]
-    for name, row in PUBLISHED.items():
-        published = f"{100 * row['accuracy']:.2f} %" + (
-            f" ({row['note']})" if "note" in row else ""
-        )
-        first = [row["upstream"], row["label"], published]
+    for name in OFFICIAL_FILES:
+        first = published(name)
         for runs in kinds.get(name, []):
             lines.append([*first, *measured(runs, compare=True)])
         if name not in kinds:
             lines.append([*first, "not yet run", "", "", "", ""])
     for name in kinds:
-        for runs in kinds[name] if name not in PUBLISHED else []:
+        for runs in kinds[name] if name not in OFFICIAL_FILES else []:
             lines.append(
                 [runs[0]["upstream"], name.replace("_", "/"), "–", *measured(runs, compare=False)]
             )
@@ -240,18 +263,28 @@ def duration(seconds: float) -> str:
 
 def transfer_table() -> str:
     """What pre-training is worth, from results/transfer.json: a line for each number of labels."""
-    runs = stored("transfer.json").get("runs", [])
-    starts = ("pre-trained", "from scratch")
-    lines = [["labelled images", *starts], ["---"] * 3]
+    found = stored("transfer.json")
+    runs = found.get("runs", [])
+    starts = list(dict.fromkeys(["pre-trained", "from scratch", *(run["start"] for run in runs)]))
+    lines = [["labelled images", *starts], ["---"] * (1 + len(starts))]
     for labels in sorted({run["labels"] for run in runs}):
         cells = []
         for start in starts:
             chosen = [run for run in runs if run["labels"] == labels and run["start"] == start]
-            cells.append(
-                f"{100 * mean(chosen, 'accuracy'):.1f} % ({spread(chosen)}), {len(chosen)} seeds"
-            )
+            cells.append(transfer_cell(chosen) if chosen else "–")
         lines.append([f"{labels:,}", *cells])
+    if before := found.get("pre_training"):
+        cost = f"pre-training took {before['steps']:,} steps and {before['hours']:g} h"
+        lines.append(["", cost, *[""] * (len(starts) - 1)])
     return markdown(lines)
+
+
+def transfer_cell(runs: list[dict[str, Any]]) -> str:
+    """Accuracy of runs that differ in their seed alone, and what one of them takes."""
+    said = f"{100 * mean(runs, 'accuracy'):.1f} % ({spread(runs)}), {len(runs)} seeds"
+    if "num_steps" not in runs[0]:
+        return said
+    return f"{said}; {runs[0]['num_steps']:,} steps, {duration(mean(runs, 'seconds'))}"
 
 
 def weights_table() -> str:
@@ -285,61 +318,26 @@ def weights_table() -> str:
     return markdown(lines)
 
 
-TIMES = {
-    "times_timm": "timm's model in our loop, same precision",
-    "times_timm_fp32": "timm's model in our loop, fp32",
-    "times_timm_with_tanh": "the same with our GELU, same precision",
-    "times_a_port_s_loop": "a port's loop, fp32",
-}
-# There fp32 is one of two
-TIMES_ON_A_GPU = {
-    **TIMES,
-    "times_timm_fp32": "timm's model in our loop, fp32 (TF32)",
-    "times_a_port_s_loop": "a port's loop, fp32 (no TF32)",
-}
-
-
 def speed_table() -> str:
-    """Ratios of training speed, of all results of small_model_speed.py and train_throughput.py."""
-    lines = [
-        ["what is trained, where", "ours", "images/s", "times as fast as", "lowest to highest"],
-        ["---"] * 5,
-    ]
-    for script in ("small_model_speed", "train_throughput"):
-        for path in sorted(RESULTS.parent.glob(f"{script}-*.json"), key=lambda path: path.stem):
-            found = stored(path.name)
-            throughput = TIMES if found["machine"]["device"] == "cpu" else TIMES_ON_A_GPU
-            for key, base in {"times_the_obvious_loop": "the obvious loop", **throughput}.items():
-                lines += [
-                    speed_row(found, key, base, side) for side in sides_to_show(found, key, base)
-                ]
+    """Every ratio that benchmarks/speed.py measured, comparison by comparison."""
+    head = ["what, where", "side", "images/s", "of a large product", "times as fast as", "range"]
+    lines = [head, ["---"] * len(head)]
+    for path in sorted(RESULTS.parent.glob("speed-*.json"), key=lambda path: path.stem):
+        for found in stored(path.name)["comparisons"].values():
+            lines += [speed_row(found, ratio) for ratio in found["ratios"]]
     return markdown(lines)
 
 
-def sides_to_show(found: dict[str, Any], key: str, base: str) -> list[str]:
-    """Of our sides the first, in plain fp32, and the fastest; the file has all."""
-    ours = [side for side in found.get(key, {}) if side != base]
-    if not ours:
-        return []
-    fastest = max(ours, key=lambda side: found["images_per_second"][side]["median"])
-    if key == "times_timm_with_tanh":
-        return [fastest]
-    # For our fp32 it says what times_timm says
-    if key == "times_timm_fp32":
-        return [fastest] if fastest != ours[0] else []
-    return list(dict.fromkeys([ours[0], fastest]))
-
-
-def speed_row(found: dict[str, Any], key: str, base: str, side: str) -> list[str]:
-    what = found["what"].split(";")[0].removeprefix("images/s training ")
-    ratio, speed = found[key][side], found["images_per_second"][side]["median"]
-    times = f"**{ratio['median']}** × {base}"
+def speed_row(found: dict[str, Any], ratio: dict[str, Any]) -> list[str]:
+    side = found["sides"][ratio["side"]]
+    share = side.get("share_of_a_large_product")
     return [
-        f"{what}; {chip(found['machine'])}",
-        side,
-        f"{speed:.0f}",
-        times,
-        f"{ratio['low']} to {ratio['high']}",
+        f"{found['what']}; {chip(found['machine'])}; {found['rounds']} rounds",
+        ratio["side"],
+        f"{side['images_per_second']['median']:.0f}",
+        f"{100 * share['median']:.0f} %" if share else "",
+        f"**{ratio['median']:.2f}** × {ratio['base']}",
+        f"{ratio['low']:.2f} to {ratio['high']:.2f}",
     ]
 
 
@@ -361,27 +359,55 @@ def markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def readme_with_tables() -> str:
-    """The README as it should be."""
-    tables = {
-        "results": table,
-        "transfer": transfer_table,
-        "weights": weights_table,
-        "speed": speed_table,
+TABLES = {
+    "accuracy": short_table,
+    "results": table,
+    "transfer": transfer_table,
+    "weights": weights_table,
+    "speed": speed_table,
+}
+
+
+def with_tables(path: Path) -> str:
+    """A page as it should be."""
+    text = path.read_text(encoding="utf-8")
+    return TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", text)
+
+
+# --------------------------------------------------------------------- what the other pictures show
+
+
+def runs_of(name: str) -> list[dict[str, Any]]:
+    """The runs of a file of benchmarks/results."""
+    return stored(name).get("runs", [])
+
+
+def few_labels() -> tuple[list[int], dict[str, list[list[float]]], float]:
+    """For ``plots.few_labels``: numbers of images, accuracies of each start, and of guessing."""
+    runs = runs_of("transfer.json")
+    sizes, seeds = (sorted({run[key] for run in runs}) for key in ("labels", "seed"))
+    found = {(run["start"], run["seed"], run["labels"]): run["accuracy"] for run in runs}
+    lines = {
+        start: [[found[start, seed, labels] for labels in sizes] for seed in seeds]
+        for start in ("pre-trained", "from scratch")
     }
-    return TABLE.sub(
-        lambda found: f"{found[1]}\n{tables[found[2]]()}\n{found[4]}",
-        README.read_text(encoding="utf-8"),
-    )
+    return sizes, lines, 1 / stored("transfer.json").get("classes", 10)
+
+
+def shuffles() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """For ``plots.shuffle_curves``: the runs, and the titles of the panels."""
+    return runs_of("permutation.json"), {"mixer": "Mixer", "cnn": "convolutional network"}
 
 
 # ------------------------------------------------------------------------------------------ files
 
 DRAWINGS = {
     "mixer_figure.png": Drawing(
-        plots.architecture, lambda: "Mixer-B_16", lambda: MODELS["Mixer-B_16"]
+        plots.architecture, lambda: ("Mixer-B_16",), lambda: MODELS["Mixer-B_16"]
     ),
-    "mixer_result.png": Drawing(plots.accuracies, accuracies),
+    "mixer_result.png": Drawing(plots.accuracies, lambda: (accuracies(),)),
+    "few_labels.png": Drawing(plots.few_labels, few_labels),
+    "shuffles.png": Drawing(plots.shuffle_curves, shuffles),
 }
 
 
@@ -416,7 +442,8 @@ def stale() -> list[str]:
         for name, drawing in DRAWINGS.items()
         if stored_fingerprint(IMG / name) != drawing.fingerprint()
     ]
-    return pictures + ["README.md"] * (README.read_text(encoding="utf-8") != readme_with_tables())
+    pages = [page for page in TABLES_IN if page.read_text(encoding="utf-8") != with_tables(page)]
+    return pictures + [page.relative_to(ROOT).as_posix() for page in pages]
 
 
 def main() -> None:
@@ -436,7 +463,8 @@ def main() -> None:
     for name in DRAWINGS:
         path = write(name)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
-    README.write_text(readme_with_tables(), encoding="utf-8")
+    for page in TABLES_IN:
+        page.write_text(with_tables(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

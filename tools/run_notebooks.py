@@ -37,10 +37,13 @@ def is_progress_bar(output: nbformat.NotebookNode) -> bool:
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Drop what differs from machine to machine or from run to run, in place."""
-    notebook.metadata = nbformat.from_dict(
-        {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-    )
+    """Drop what differs from machine to machine or from run to run, in place.
+
+    The kernel's description of its language stays whole: JupyterLab would fill in what is missing
+    of it on opening, and mark the notebook as changed.
+    """
+    language = notebook.metadata.language_info
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": language})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict(

@@ -2,9 +2,11 @@
 
 usage: python tools/set_repository.py [OWNER/REPO]
 
-The address stands in one place, ``[project.urls]`` of pyproject.toml; from there it goes into the README and into
-two cells of each notebook: the "Open in Colab" badge (tag ``badge``) and the set-up cell (tag ``repository``), which
-does nothing where ``mixer`` can be imported. Without an argument the present address is written anew.
+The address stands in one place, ``[project.urls]`` of pyproject.toml; from there it goes into the
+README, which says how to get the repository and shows its badge, and into two cells of each
+notebook: the "Open in Colab" badge (tag ``badge``) and the set-up cell (tag ``repository``), which
+does nothing where ``mixer`` can be imported. While the address is not known, README and badges say
+so. Without an argument the present address is written anew.
 """
 
 import argparse
@@ -22,7 +24,9 @@ BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name})"
 )
-# --no-deps: Colab has every package that mixer needs, and its torch fits its GPU.
+NO_BADGE = "*Open in Colab: works once `tools/set_repository.py` was told the repository's address.*"
+UNKNOWN = "OWNER/REPO"
+# --no-deps: Colab has every package that mixer and its lessons need, and its torch fits its GPU.
 SET_UP = """\
 # On Colab this fetches the package `mixer`; where it is installed, it does nothing.
 try:
@@ -44,10 +48,32 @@ def slug(address: str) -> str:
 
 def cells(address: str, name: str) -> dict[str, str]:
     """Tag -> text of the two cells of the notebook ``name`` that hold the address."""
+    known = slug(address) != UNKNOWN
     return {
-        "badge": BADGE.format(slug=slug(address), name=name),
+        "badge": BADGE.format(slug=slug(address), name=name) if known else NO_BADGE,
         "repository": SET_UP.format(address=address),
     }
+
+
+def readme_blocks(address: str) -> dict[str, str]:
+    """Marker -> text of the two places of the README that hold the address."""
+    if slug(address) == UNKNOWN:
+        return {"badges": "", "clone": "Clone this repository, and in its folder:\n"}
+    folder = address.rsplit("/", 1)[-1]
+    workflow = f"{address}/actions/workflows/tests.yml"
+    return {
+        "badges": f"[![tests]({workflow}/badge.svg)]({workflow})\n",
+        "clone": f"```sh\ngit clone {address} && cd {folder}\n```\n",
+    }
+
+
+def readme_with_address(text: str, address: str) -> str:
+    """The README with both places written anew."""
+    for marker, block in readme_blocks(address).items():
+        start, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
+        before, rest = text.split(start)
+        text = f"{before}{start}{block}{end}{rest.split(end)[1]}"
+    return text
 
 
 def write_notebook(path: Path, address: str) -> None:
@@ -80,6 +106,9 @@ def main() -> None:
         path.write_text(
             text.replace(old, new).replace(f"github/{slug(old)}/", f"github/{slug(new)}/"), encoding="utf-8"
         )
+    readme = ROOT / "README.md"
+    text = readme_with_address(readme.read_text(encoding="utf-8"), new)
+    readme.write_text(text, encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         write_notebook(path, new)
     print(f"{new} is written into pyproject.toml, README.md, CITATION.cff and the notebooks")

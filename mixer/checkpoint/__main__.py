@@ -20,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
-        print(download(options.name, options.root))
-    except (ConnectionError, CheckpointError) as error:
-        raise SystemExit(str(error)) from None
+        # Whoever types this wants the server asked, also if it was silent a short while ago.
+        print(download(options.name, options.root, ask_again=True))
+    except (OSError, CheckpointError) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

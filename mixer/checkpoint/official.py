@@ -1,26 +1,21 @@
-"""The official files: where they are and how they are fetched.
-
-And the small ones that come with the package.
-"""
+"""The official files: where they are, how they are had; and the small ones of the package."""
 
 import os
-import re
-import shutil
-import time
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-from filelock import FileLock
-from tqdm.auto import tqdm
+from filelock import FileLock, Timeout
 
+from mixer.checkpoint import transfer
+from mixer.checkpoint.architecture import config_of, parameter_shapes
 from mixer.checkpoint.archive import Archive
 from mixer.checkpoint.layout import CheckpointError, official_name
-from mixer.checkpoint.npz import config_of, meta_model
 from mixer.config import get_config
-from mixer.files import data_dir
+from mixer.files import check_writable, data_dir
 
 OFFICIAL_URL = "https://storage.googleapis.com/mixer_models"
 
@@ -30,10 +25,7 @@ PUBLISHED_TEST_IMAGES = 9728
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of Google's, and what they say of it.
-
-    They say it in the README of google-research/vision_transformer.
-    """
+    """A file of Google's, and what the README of google-research/vision_transformer says of it."""
 
     # Below OFFICIAL_URL.
     path: str
@@ -94,9 +86,7 @@ def bundled(name: str) -> Path:
 
 
 def pretrained(name: str) -> Path:
-    """The checkpoint of that name.
-
-    One that comes with the package, or an official one, which is downloaded if need be.
+    """The checkpoint of that name: one of the package, or an official one, downloaded if need be.
 
     Raises:
         ValueError: there is none of that name.
@@ -117,14 +107,16 @@ def download(
     base_url: str | None = None,
     attempts: int = 5,
     timeout: float = 30.0,
+    patience: float = 30.0,
     progress: bool = True,
+    ask_again: bool = False,
 ) -> Path:
-    """Path of an official checkpoint, fetched the first time.
+    """Path of an official checkpoint, fetched the first time; whole and checked, or not there.
 
-    It is whole and checked, or not there at all. A broken transfer is taken up where it stopped,
-    now or in a later call. The file gets its name only after its length, its zip structure with
-    every CRC, and the names and shapes of its arrays were found right. Two processes at once: the
-    second waits for the first.
+    A broken transfer is taken up where it stopped, now or in a later call. The file gets its name
+    only after its length, its zip structure with every CRC, and the names and shapes of its arrays
+    were found right. Two processes at once: the second waits for the first. A server that does not
+    answer at all is given up after ``patience``, and not asked again for a quarter of an hour.
 
     Args:
         name: a key of ``OFFICIAL_FILES``, such as ``"Mixer-B_16"`` or ``"Mixer-L_16-21k"``.
@@ -133,11 +125,14 @@ def download(
             else Google's.
         attempts: how often a transfer is begun or taken up.
         timeout: seconds without a byte after which a transfer counts as broken.
-        progress: whether to show a bar.
+        patience: seconds, over all attempts, that the server may take to answer at all.
+        progress: whether to show a bar, and to say what is waited for.
+        ask_again: ask also a server that did not answer a short while ago.
 
     Raises:
         ValueError: no official file of that name.
         ConnectionError: not to be had; says from where, and where to put the file by hand.
+        OSError: the folder cannot be written.
         CheckpointError: what was sent is not the file.
     """
     path = official_path(name, root)
@@ -147,37 +142,74 @@ def download(
     if path.exists():
         verify(path, name)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        if path.exists():
-            verify(path, name)
+    check_writable(path.parent, "folder of checkpoints")
+    with _one_at_a_time(path, progress):
+        # Another process may have fetched it while we waited.
+        if not path.exists():
+            part = path.with_name(f".{path.name}.part")
+            if not ask_again and (silence := transfer.remembered_silence(path.parent, url)):
+                raise _not_to_be_had(name, url, path.parent, silence)
+            _fetch_right(url, part, name, (attempts, timeout, patience, progress))
+            os.replace(part, path)
             return path
-        part = path.with_name(f".{path.name}.part")
-        try:
-            _fetch_the_right(name, url, part, attempts, timeout, progress)
-        except (OSError, HTTPException) as error:
-            hint = f"Fetch {url} by other means and put it at {path}"
-            anywhere = "from_npz also reads it from anywhere, under any name."
-            raise ConnectionError(
-                f"{name} could not be downloaded ({error}). {hint}; {anywhere}"
-            ) from error
-        try:
-            verify(part, name)
-        except CheckpointError:
-            part.unlink()
-            raise
-        os.replace(part, path)
+    verify(path, name)
     return path
 
 
+@contextmanager
+def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
+    """Hold the lock of a download; who has to wait for it is told so."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=2.0)
+    except Timeout:
+        if progress:
+            print(f"{path.name}: another process is fetching it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch_right(url: str, part: Path, name: str, limits: tuple[int, float, float, bool]) -> None:
+    """Fetch what is missing, and check it; what is not the file is thrown away.
+
+    Raises:
+        ConnectionError, CheckpointError: as ``download`` does.
+    """
+    resumed = part.exists()
+    try:
+        transfer.fetch(url, part, *limits)
+        # A piece that was there may have been of another file: once more, from the start.
+        if resumed and not _is_right(part, name):
+            part.unlink()
+            transfer.fetch(url, part, *limits)
+    except (OSError, HTTPException) as error:
+        transfer.remember_silence(part.parent, url, isinstance(error, transfer.NoAnswer))
+        raise _not_to_be_had(name, url, part.parent, error) from error
+    transfer.remember_silence(part.parent, url, False)
+    try:
+        verify(part, name)
+    except CheckpointError:
+        part.unlink()
+        raise
+
+
+def _not_to_be_had(name: str, url: str, folder: Path, error: Exception) -> ConnectionError:
+    by_hand = f"Fetch {url} by other means and put it at {folder / f'{name}.npz'}"
+    anywhere = "from_npz also reads it from anywhere, under any name."
+    return ConnectionError(f"{name} could not be downloaded ({error}). {by_hand}; {anywhere}")
+
+
 def verify(path: Path, name: str) -> None:
-    """Raise ``CheckpointError`` unless the file holds the named model, as it was written."""
+    """Raise ``CheckpointError`` unless the file holds the named model, every byte of it right."""
     with Archive(path) as archive:
         found, expected = config_of(archive), get_config(name)
         if found != expected:
-            models = f"expected {name}, {expected}, found {found}"
-            raise CheckpointError(f"{path}: {models}; delete it and download it again")
-        for parameter in meta_model(expected).state_dict():
+            remedy = "delete it and download it again"
+            raise CheckpointError(f"{path}: expected {name}, {expected}, found {found}; {remedy}")
+        for parameter in parameter_shapes(expected):
             archive.tensor(official_name(parameter))
 
 
@@ -187,68 +219,3 @@ def _is_right(path: Path, name: str) -> bool:
     except CheckpointError:
         return False
     return True
-
-
-def _fetch_the_right(
-    name: str, url: str, part: Path, attempts: int, timeout: float, progress: bool
-) -> None:
-    """Fetch what is missing; all of it, if the piece that was there is of another file."""
-    resumed = part.exists()
-    _fetch(url, part, attempts, timeout, progress)
-    if resumed and not _is_right(part, name):
-        part.unlink()
-        _fetch(url, part, attempts, timeout, progress)
-
-
-def _fetch(url: str, part: Path, attempts: int, timeout: float, progress: bool) -> None:
-    """Append what is missing of ``url`` to ``part``."""
-    for attempt in range(1, attempts + 1):
-        try:
-            if _fetch_once(url, part, timeout, progress):
-                return
-            error: Exception = ConnectionError(
-                f"the connection broke off after {part.stat().st_size} bytes"
-            )
-        except HTTPError as answer:
-            # Nothing after what we have: begin anew if that is not the file.
-            if answer.code == 416 and part.exists():
-                part.unlink()
-            elif answer.code < 500:
-                raise
-            error = answer
-        except (OSError, HTTPException) as broken:
-            error = broken
-        if attempt == attempts:
-            raise error
-        time.sleep(min(2.0 ** (attempt - 1), 8.0) * min(1.0, timeout / 30.0))
-
-
-def _fetch_once(url: str, part: Path, timeout: float, progress: bool) -> bool:
-    """One request; whether all the bytes that the server announced are now in ``part``."""
-    have = part.stat().st_size if part.exists() else 0
-    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urlopen(request, timeout=timeout) as answer:
-        start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-        if answer.status != 206 or start is None or int(start[1]) != have:
-            # The server sends the whole file, whatever we asked for.
-            have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        free = shutil.disk_usage(part.parent).free
-        if total is not None and total - have > free:
-            raise OSError(
-                f"{part.parent}: {total - have} bytes are missing, {free} are free on the disk"
-            )
-        bar = tqdm(
-            total=total,
-            initial=have,
-            unit="B",
-            unit_scale=True,
-            desc=part.name[1:-5],
-            disable=not progress,
-        )
-        with open(part, "ab" if have else "wb") as file, bar:
-            while piece := answer.read1(1 << 20):
-                file.write(piece)
-                bar.update(len(piece))
-    return total is None or part.stat().st_size == total

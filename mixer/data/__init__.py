@@ -1,7 +1,9 @@
 """Data sets as uint8 tensors; the augmentations, batched, on the device where the images lie."""
 
+from mixer.data.ahead import Ahead
 from mixer.data.dataset import ImageData
 from mixer.data.load import check_name, load_data
+from mixer.data.store import ImageStore, Pictures
 from mixer.data.transforms import (
     Share,
     flip,
@@ -12,12 +14,17 @@ from mixer.data.transforms import (
     resize,
     resized_crop,
     sample_crop_boxes,
+    sample_torchvision_boxes,
     shifted_crop,
+    torchvision_crop,
 )
 from mixer.files import data_dir
 
 __all__ = [
+    "Ahead",
     "ImageData",
+    "ImageStore",
+    "Pictures",
     "Share",
     "check_name",
     "data_dir",
@@ -30,5 +37,7 @@ __all__ = [
     "resize",
     "resized_crop",
     "sample_crop_boxes",
+    "sample_torchvision_boxes",
     "shifted_crop",
+    "torchvision_crop",
 ]

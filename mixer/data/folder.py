@@ -1,95 +1,119 @@
-"""A folder of images, in the layout that the official code reads.
+"""A folder of images, ``root/{train,test}/<class>/**/<image>``: what the official code reads."""
 
-``root/{train,test}/<class>/<image>``.
-"""
-
+import hashlib
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mixer.data.cache import Cache, Index, key_of
 from mixer.data.dataset import ImageData
-from mixer.data.transforms import resize
+from mixer.data.layout import Layout, Split, read_layout
+from mixer.data.pictures import read_picture
+from mixer.data.store import ImageStore, map_file
+from mixer.data.transforms import Size, resize
+from mixer.files import check_writable, data_dir
+
+REMEDY = "let the variable MIXER_DATA name another folder"
+
+# Training images are stored at up to so many times the model's size, so that a crop of a quarter of
+# the area still has a pixel for each of the model's.
+DETAIL = 2
 
 
-def load_folder(root: Path, image_size: int, skip_unreadable: bool) -> ImageData:
-    """``root/{train,test}/<class>/<image>``: the layout that the official code reads."""
-    names: dict[str, list[str]] = {}
-    for split in ("train", "test"):
-        folder = root / split
-        if not folder.is_dir():
-            raise ValueError(
-                f"{folder}: expected a folder with one folder for each class, found none"
-            )
-        names[split] = sorted(
-            p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")
-        )
-        if not names[split]:
-            raise ValueError(f"{folder}: expected one folder for each class, found an empty folder")
-    if differing := sorted(set(names["train"]) ^ set(names["test"])):
-        only = f"only one has {', '.join(differing)}"
-        raise ValueError(f"{root}: expected the same classes in train and test; {only}")
-    splits = [
-        _read_split(root / split, names["train"], image_size, skip_unreadable)
-        for split in ("train", "test")
-    ]
-    (x_train, y_train), (x_test, y_test) = splits
-    # Shuffled: else it would be sorted by class.
+def load_folder(
+    root: Path, image_size: Size, skip_unreadable: bool, keep_in: Path | None = None
+) -> ImageData:
+    """Read a folder: decoded once, into ``folders`` of the data folder, and mapped from there.
+
+    Training images keep their shape and up to twice the size, test images are resized to
+    ``image_size`` without cropping. Warns (``UserWarning``) of what was left out or taken instead.
+
+    Args:
+        root: the folder.
+        image_size: of the model, pixels or (height, width).
+        skip_unreadable: leave out what cannot be read.
+        keep_in: the data folder; ``data_dir()`` if not given.
+
+    Raises:
+        ValueError: it is no data set, or holds what cannot be read; says which and why.
+        OSError: the data folder cannot be written.
+    """
+    image_hw = (image_size, image_size) if isinstance(image_size, int) else image_size
+    layout = read_layout(root, skip_unreadable)
+    for note in layout.notes:
+        warnings.warn(f"{root}: {note}", stacklevel=3)
+    place = _place(keep_in or data_dir(), root, image_hw)
+    train, y_train = _decoded(layout, "train", place, image_hw, skip_unreadable)
+    _, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
+    layout.check(y_train.tolist(), y_test.tolist())
+    # Else sorted by class.
     order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))
-    return ImageData(
-        root.resolve().name, x_train[order], y_train[order], x_test, y_test, tuple(names["train"])
-    )
+    x_train = _store(place / "train.bin", train, image_hw).take(order)
+    x_test = map_file(place / "test.bin")[0].view(len(y_test), 3, *image_hw)
+    name, classes = root.resolve().name, tuple(layout.classes)
+    return ImageData(name, x_train, y_train[order], x_test, y_test, classes)
 
 
-def _read_split(
-    folder: Path, classes: list[str], image_size: int, skip_unreadable: bool
-) -> tuple[Tensor, Tensor]:
-    images: list[Tensor] = []
-    labels: list[int] = []
-    unreadable: list[Path] = []
-    for label, name in enumerate(classes):
-        before = len(images)
-        for path in sorted(
-            p for p in (folder / name).iterdir() if p.is_file() and not p.name.startswith(".")
-        ):
-            try:
-                image = _read_image(path)
-            except ValueError:
-                if not skip_unreadable:
-                    raise
-                unreadable.append(path)
-                continue
-            images.append(resize(image[None], image_size).round().to(torch.uint8))
-            labels.append(label)
-        if len(images) == before:
-            raise ValueError(
-                f"{folder / name}: expected at least one image of this class, found none"
-            )
-    if unreadable:
-        warnings.warn(
-            f"{folder}: left out {len(unreadable)} unreadable images, first {unreadable[0]}",
-            stacklevel=4,
-        )
-    return torch.cat(images), torch.tensor(labels)
+def _place(keep_in: Path, root: Path, image_hw: tuple[int, int]) -> Path:
+    """The folder's own in ``keep_in``: one for each size, which a changed folder takes over."""
+    whole = root.resolve()
+    mark = hashlib.sha256(str(whole).encode(errors="surrogateescape")).hexdigest()[:12]
+    height, width = image_hw
+    return keep_in / "folders" / f"{whole.name}-{height}x{width}-{mark}"
 
 
-def _read_image(path: Path) -> Tensor:
-    """(3, H, W), 0..255."""
-    from PIL import Image
-
+def _decoded(
+    layout: Layout, name: str, place: Path, image_hw: tuple[int, int], skip_unreadable: bool
+) -> tuple[Index, Tensor]:
+    """The index of a split's images, and the labels of those that can be read."""
+    split: Split = getattr(layout, name)
+    read = partial(read_detailed if name == "train" else read_small, image_hw=image_hw)
+    key = key_of(split.paths, layout.root, name, image_hw, DETAIL)
+    what = f"{layout.root.name}/{split.folder.name}"
     try:
-        with Image.open(path) as image:
-            # A grey image of 16 bits, which convert() would cut off at 255.
-            deep = image.mode.startswith("I;16")
-            pixels = (
-                np.asarray(image)[..., None].repeat(3, 2) / 257
-                if deep
-                else np.array(image.convert("RGB"))
-            )
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path}: expected an image, found what cannot be read as one ({error})"
-        ) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        if not place.is_dir():
+            check_writable(place, "folder for decoded images")
+        index = Cache(place / name, split.paths, key, read).fill(skip_unreadable, what)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"{place}: cannot be written or read ({reason}); {REMEDY}") from error
+    if unreadable := [*split.unreadable, *index.errors.values()]:
+        found = f"left out {len(unreadable)} unreadable images, first {unreadable[0]}"
+        warnings.warn(f"{split.folder}: {found}", stacklevel=4)
+    labels = [label for place, label in enumerate(split.labels) if place not in index.errors]
+    return index, torch.tensor(labels)
+
+
+def _store(path: Path, index: Index, image_hw: tuple[int, int]) -> ImageStore:
+    sizes = torch.tensor([shape[:2] for shape in index.shapes if shape[2]])
+    counts = sizes.prod(dim=1)
+    pixels, mapped = map_file(path)
+    starts = counts.cumsum(0) - counts
+    return ImageStore(pixels.view(-1, 3), starts, sizes, image_hw, mapped=mapped)
+
+
+def read_detailed(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
+    """An image to train on: uint8 (H, W, 3), its own shape, up to DETAIL times the model's size.
+
+    It is made smaller as ``resize`` does it, without antialiasing, so that it looks like the images
+    of a test.
+    """
+    image = read_picture(path)
+    height, width = image.shape[1:]
+    scale = max(DETAIL * image_hw[0] / height, DETAIL * image_hw[1] / width)
+    if scale < 1:
+        image = _resized(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def read_small(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
+    """An image to test with: uint8 (3, h, w), resized to the model's size without cropping."""
+    return np.ascontiguousarray(_resized(read_picture(path), image_hw).numpy())
+
+
+def _resized(image: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    return resize(image[None], image_hw).round().to(torch.uint8)[0]

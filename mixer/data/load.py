@@ -9,12 +9,15 @@ import zipfile
 import zlib
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mixer.data.dataset import ImageData
 from mixer.data.folder import load_folder
+from mixer.data.layout import check_folder
 from mixer.data.sources import TORCHVISION, as_data, from_torchvision, load_digits
+from mixer.data.transforms import Size
 from mixer.files import StrPath, data_dir, replacing
 
 
@@ -23,31 +26,32 @@ def load_data(
     root: StrPath | None = None,
     download: bool = True,
     *,
-    image_size: int = 224,
+    image_size: Size = 224,
     skip_unreadable: bool = False,
 ) -> ImageData:
     """A data set by name.
 
     Args:
         name: ``cifar10`` or ``cifar100`` (downloaded once if need be), ``digits`` (scikit-learn's,
-            always at hand), ``folder:PATH`` (``PATH/{train,test}/<class>/<image>``), or any
+            always at hand), ``folder:PATH`` (``PATH/{train,test}/<class>/**/<image>``), or any
             ``<name>.npz`` in ``root``.
         root: where to look and keep; ``data_dir()`` if not given.
         download: whether a missing data set may be fetched.
-        image_size: pixels to which the images of a folder are resized, without cropping.
-        skip_unreadable: leave out images of a folder that cannot be read, with a warning that
+        image_size: of the images of a folder, pixels or (height, width); they are resized without
+            cropping.
+        skip_unreadable: leave out files of a folder that cannot be read, with a warning that
             counts them, instead of refusing the folder.
 
     Raises:
         ValueError: an unknown name, a damaged file, or a folder that is not a data set; says which
             and why.
         FileNotFoundError: not there, and not to be had; says where to put the file.
+        OSError: ``root`` cannot be written, or the disk is too full; names it, and what to do.
     """
     folder = Path(root) if root is not None else data_dir()
     check_name(name, folder)
     if name.startswith("folder:"):
-        place = Path(name.removeprefix("folder:")).expanduser()
-        return load_folder(place, image_size, skip_unreadable)
+        return load_folder(_place(name), image_size, skip_unreadable, folder)
     if name == "digits":
         return load_digits()
     path = folder / f"{name}.npz"
@@ -62,13 +66,20 @@ def load_data(
     return data
 
 
+def _place(name: str) -> Path:
+    return Path(name.removeprefix("folder:")).expanduser()
+
+
 def check_name(name: str, root: StrPath | None = None) -> None:
     """Whether there is a data set of that name, here or to be downloaded; nothing is read.
 
     Raises:
-        ValueError: there is none; says which there are, and names a near one.
+        ValueError: there is none; says which there are, and names a near one, or a near folder.
     """
-    if name.startswith("folder:") or name in ("digits", *TORCHVISION):
+    if name.startswith("folder:"):
+        check_folder(_place(name))
+        return
+    if name in ("digits", *TORCHVISION):
         return
     if not name.replace("_", "").replace("-", "").isalnum():
         expected = "cifar10, cifar100, digits, folder:PATH or a file's name"
@@ -89,57 +100,43 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
 
 def read_npz(path: Path, name: str) -> ImageData:
+    """Read what ``write_npz`` wrote, or others in the same layout.
+
+    Raises:
+        ValueError: damaged, or not such a file; names it.
+    """
+    arrays = _read_arrays(path)
+    if missing := [key for key in _ARRAYS if key not in arrays]:
+        expected = f"expected arrays {', '.join(_ARRAYS)}"
+        raise ValueError(f"{path}: {expected}, found no {', '.join(missing)}")
+    classes = arrays["classes"]
+    if classes.ndim != 1 or classes.dtype.kind != "U":
+        found = f"{classes.dtype} {classes.shape}"
+        raise ValueError(f"{path}: classes: expected a list of names, found {found}")
+    for key in ("x_train", "x_test"):
+        images = arrays[key]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+            found = f"{images.dtype} {images.shape}"
+            raise ValueError(f"{path}: {key}: expected uint8 (N, H, W, 3), found {found}")
+    arrays["classes"] = classes.tolist()
+    try:
+        return as_data(name, **arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path}: half-downloaded, or no .npz archive at all; delete it and load it again"
-        )
+        found = "half-downloaded, or no .npz archive at all"
+        raise ValueError(f"{path}: {found}; delete it and load it again")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in _ARRAYS if key in file}
+            return {key: file[key] for key in _ARRAYS if key in file}
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged ({error}); delete it and load it again") from error
+    # Such as an array of Python objects, which could run code when read.
     except ValueError as error:
-        # Not plain is an array of Python objects, which could run code when read.
         raise ValueError(f"{path}: expected plain arrays: {error}") from error
-    if missing := [key for key in _ARRAYS if key not in arrays]:
-        raise ValueError(
-            f"{path}: expected arrays {', '.join(_ARRAYS)}, found no {', '.join(missing)}"
-        )
-    if arrays["classes"].ndim != 1 or arrays["classes"].dtype.kind != "U":
-        found = f"{arrays['classes'].dtype} {arrays['classes'].shape}"
-        raise ValueError(f"{path}: classes: expected a list of names, found {found}")
-    for split in ("train", "test"):
-        _check_split(
-            path, split, arrays[f"x_{split}"], arrays[f"y_{split}"], len(arrays["classes"])
-        )
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-        shapes = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
-        raise ValueError(
-            f"{path}: expected images of one size in x_train and x_test, found {shapes}"
-        )
-    classes = [str(label) for label in arrays["classes"]]
-    return as_data(
-        name, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], classes
-    )
-
-
-def _check_split(
-    path: Path, split: str, images: np.ndarray, labels: np.ndarray, num_classes: int
-) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
-        raise ValueError(
-            f"{path}: x_{split}: expected uint8 (N, H, W, 3), found {images.dtype} {images.shape}"
-        )
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        expected = f"{len(images)} integer labels"
-        raise ValueError(
-            f"{path}: y_{split}: expected {expected}, found {labels.dtype} {labels.shape}"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        found = f"{labels.min()} to {labels.max()}"
-        raise ValueError(
-            f"{path}: y_{split}: expected labels 0 to {num_classes - 1}, found {found}"
-        )
 
 
 def write_npz(path: Path, data: ImageData) -> None:

@@ -5,32 +5,40 @@ random operation draws anew for each image and takes a ``torch.Generator`` on th
 (``None``: torch's own).
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Size = int | tuple[int, int]
+from mixer.data.crops import (
+    AREA,
+    OFFICIAL_RATIO,
+    TORCHVISION_RATIO,
+    Side,
+    sample_crop_boxes,
+    sample_torchvision_boxes,
+)
+from mixer.data.store import Pictures
 
-# How often a box is drawn anew before the whole image is taken; torchvision's number.
-ATTEMPTS = 10
+Size = int | tuple[int, int]
 
 
 def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """0..255 -> [-1, 1], as the official code scales its images; any shape."""
-    return (images.to(dtype) - 127.5) / 127.5
+    # In place, as a batch of 512 takes 300 MB.
+    return (images.to(dtype) - 127.5).div_(127.5)
 
 
-def resize(images: Tensor, size: Size) -> Tensor:
-    """Bilinear, without antialiasing and without cropping.
+def resize(images: Tensor | Pictures, size: Size) -> Tensor:
+    """Bilinear, without antialiasing or cropping, as the official evaluation (``tf.image.resize``).
 
-    As the official evaluation does it (``tf.image.resize``). (N, 3, H, W), uint8 or float -> float
-    (N, 3, h, w) in the same range; images of that size come back as they are.
-    ``size`` is pixels, one number or (height, width).
+    (N, 3, H, W), uint8 or float -> float (N, 3, h, w) in the same range; images of that size come
+    back as they are. ``size`` is pixels, one number or (height, width).
     """
     target = _pair(size)
+    if isinstance(images, Pictures):
+        return images.cropped(images.whole(), target)
     if tuple(images.shape[2:]) == target:
         return images
     return F.interpolate(
@@ -50,61 +58,44 @@ class Share:
     count: int
 
 
-def _share_of(images: Tensor, share: Share | None) -> Share:
+def _share_of(images: Tensor | Pictures, share: Share | None) -> Share:
     return share if share is not None else Share(slice(None), len(images))
 
 
 def random_resized_crop(
-    images: Tensor,
+    images: Tensor | Pictures,
     size: Size,
-    scale: tuple[float, float] = (0.05, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    scale: tuple[float, float] = AREA,
+    ratio: tuple[float, float] = OFFICIAL_RATIO,
     generator: torch.Generator | None = None,
     share: Share | None = None,
 ) -> Tensor:
     """A random box of each image, resized: the official ("inception") augmentation.
 
     (N, 3, H, W) -> float (N, 3, h, w) in the same range. ``scale`` is the box's share of the area,
-    ``ratio`` its width over its height. The limits are those of the official code
-    (``tf.image.sample_distorted_bounding_box``); boxes are drawn as torchvision's
-    ``RandomResizedCrop`` draws them.
+    ``ratio`` its width over its height. Boxes are those of ``sample_crop_boxes``.
     """
     share = _share_of(images, share)
     boxes = sample_crop_boxes(share.count, _hw(images), scale, ratio, generator, images.device)
     return resized_crop(images, boxes[share.own], size)
 
 
-def sample_crop_boxes(
-    count: int,
-    image_hw: tuple[int, int],
-    scale: tuple[float, float] = (0.05, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+def torchvision_crop(
+    images: Tensor | Pictures,
+    size: Size,
+    scale: tuple[float, float] = AREA,
+    ratio: tuple[float, float] = TORCHVISION_RATIO,
     generator: torch.Generator | None = None,
-    device: str | torch.device = "cpu",
+    share: Share | None = None,
 ) -> Tensor:
-    """Boxes (count, 4), int64 pixels: top, left, height, width.
-
-    The area is uniform in ``scale`` and the ratio log-uniform in ``ratio``. The first of ATTEMPTS
-    draws that fits into the image is taken, the whole image if none does.
-    """
-    height, width = image_hw
-    draws = torch.rand(4, ATTEMPTS, count, generator=generator, device=device)
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[0])
-    log_ratio = math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[1]
-    aspect = log_ratio.exp()
-    w = (area * aspect).sqrt().round().clamp(min=1)  # (ATTEMPTS, count)
-    h = (area / aspect).sqrt().round().clamp(min=1)
-    fits = (w <= width) & (h <= height)
-    first = fits.int().argmax(dim=0, keepdim=True)  # (1, count), 0 where none fits
-    found = fits.any(dim=0)
-    w = torch.where(found, w.gather(0, first)[0], float(width))  # (count,)
-    h = torch.where(found, h.gather(0, first)[0], float(height))
-    top = (draws[2, 0] * (height - h + 1)).floor()
-    left = (draws[3, 0] * (width - w + 1)).floor()
-    return torch.stack([top, left, h, w], dim=1).long()
+    """``random_resized_crop`` with the boxes of ``sample_torchvision_boxes``, which are larger."""
+    share = _share_of(images, share)
+    sizes = share.count, _hw(images)
+    boxes = sample_torchvision_boxes(*sizes, scale, ratio, generator, images.device)
+    return resized_crop(images, boxes[share.own], size)
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
+def resized_crop(images: Tensor | Pictures, boxes: Tensor, size: Size) -> Tensor:
     """Box ``boxes[n]`` (top, left, height, width) of image n, resized as by ``resize``.
 
     Float (N, 3, h, w). Bilinear interpolation is linear in the pixels and separable, so a batch of
@@ -112,6 +103,8 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
     as torchvision's ``resized_crop`` with ``antialias=False``, image by image.
     """
     height, width = _pair(size)
+    if isinstance(images, Pictures):
+        return images.cropped(boxes, (height, width))
     top, left, h, w = boxes.unbind(1)
     rows = _interpolation(top, h, height, images.shape[2])  # (N, h, H)
     columns = _interpolation(left, w, width, images.shape[3])  # (N, w, W)
@@ -119,7 +112,7 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Size) -> Tensor:
 
 
 def _interpolation(start: Tensor, length: Tensor, out: int, full: int) -> Tensor:
-    """Weights (N, out, full) that resample ``length`` pixels from ``start`` to ``out``."""
+    """Weights (N, out, full) that resample ``length`` pixels from ``start``, linearly."""
     step = length[:, None] / out
     centers = (torch.arange(out, device=start.device) + 0.5) * step - 0.5  # (N, out)
     centers = torch.minimum(centers.clamp(min=0), length[:, None] - 1.0) + start[:, None]
@@ -144,11 +137,8 @@ def random_crop(
 
 
 def shifted_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
-    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N).
-
-    Those are rows and columns from the padded corner.
-    """
-    height, width = _hw(images)
+    """Cut (H, W) out of the zero-padded images at ``offsets`` (2, N) from the padded corner."""
+    height, width = images.shape[2:]
     padded = F.pad(images, [padding] * 4)  # (N, 3, H + 2p, W + 2p)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)  # (N, H)
     columns = offsets[1][:, None] + torch.arange(width, device=images.device)  # (N, W)
@@ -169,7 +159,12 @@ def random_flip(
 
 def flip(images: Tensor, which: Tensor) -> Tensor:
     """Mirror the images where ``which`` (N,) is true."""
-    return torch.where(which[:, None, None, None], images.flip(-1), images)
+    flipped = torch.empty_like(images)
+    # In parts, whose mirror images are small beside the batch.
+    parts = (images.split(64), which.split(64), flipped.split(64))
+    for some, mirrored, place in zip(*parts, strict=True):
+        place.copy_(torch.where(mirrored[:, None, None, None], some.flip(-1), some))
+    return flipped
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -180,5 +175,9 @@ def _pair(size: Size) -> tuple[int, int]:
     return height, width
 
 
-def _hw(images: Tensor) -> tuple[int, int]:
+def _hw(images: Tensor | Pictures) -> tuple[Side, Side]:
+    """Height and width: of each image of the whole batch, where they differ."""
+    if isinstance(images, Pictures):
+        height, width = images.all_sizes.unbind(1)
+        return height, width
     return images.shape[2], images.shape[3]

@@ -2,20 +2,21 @@
 
 from mixer.train.batches import Batches, batch_indices, seed_of
 from mixer.train.device import (
-    activation_bytes,
     autocast,
     describe_machine,
-    pick_accumulation,
     pick_device,
     pick_precision,
     tf32,
 )
+from mixer.train.errors import TrainingError
 from mixer.train.evaluation import Evaluation, evaluate
-from mixer.train.loop import Loop, TrainingError
+from mixer.train.loop import Loop
+from mixer.train.memory import pick_accumulation
 from mixer.train.optimizers import build_optimizers
+from mixer.train.options import Options
 from mixer.train.recipes import RECIPES, Recipe, get_recipe
 from mixer.train.run_folder import History
-from mixer.train.training import Options, finetune, train
+from mixer.train.training import finetune, train
 
 __all__ = [
     "RECIPES",
@@ -26,7 +27,6 @@ __all__ = [
     "Options",
     "Recipe",
     "TrainingError",
-    "activation_bytes",
     "autocast",
     "batch_indices",
     "build_optimizers",

@@ -6,7 +6,7 @@ interrupted.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -14,15 +14,20 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.data import (
+    Ahead,
     ImageData,
+    ImageStore,
+    Pictures,
     Share,
     normalize,
     random_crop,
     random_flip,
     random_resized_crop,
     resize,
+    torchvision_crop,
 )
 from mixer.train import distributed
+from mixer.train.device import forked_rng
 from mixer.train.recipes import Recipe
 
 # What random numbers are drawn for: each purpose has a stream of its own.
@@ -81,16 +86,26 @@ class Batches:
         self.generator = torch.Generator(self.device)
         self.auto_augment = auto_augment(recipe)
         self.mixup_or_cutmix = mixup_or_cutmix(recipe, config.num_classes)
+        self.stored: Ahead[Pictures] | None = None
+        if isinstance(data.x_train, ImageStore):
+            self.stored = Ahead(partial(self._from_store, data.x_train), recipe.num_steps)
+
+    def _from_store(self, store: ImageStore, step: int) -> Pictures:
+        """This process's images of a step; it runs in the background, one step ahead."""
+        size = self.recipe.batch_size
+        rows = batch_indices(self.num_images, size, step, self.recipe.seed)
+        return store.batch(rows[distributed.own_slice(size)], rows)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) in [-1, 1] and their labels (B,), or (B, num_classes) if mixed."""
         recipe = self.recipe
         share = Share(distributed.own_slice(recipe.batch_size), recipe.batch_size)
         rows = batch_indices(self.num_images, recipe.batch_size, step, recipe.seed)
-        rows = rows[share.own].to(self.device)
-        images, target = self.data.x_train[rows], self.data.y_train[rows]
+        rows = _to_device(rows[share.own], self.device)
+        images = self.stored(step) if self.stored is not None else self.data.x_train[rows]
+        target = self.data.y_train[rows]
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
-        with torch.random.fork_rng(_cuda_index(self.device)):
+        with forked_rng(self.device):
             # torchvision draws from torch's global generator.
             torch.manual_seed(seed_of(recipe.seed, MIX, step, distributed.rank()))
             images = self.augment(images, share)
@@ -98,21 +113,32 @@ class Batches:
                 images, target = self.mixup_or_cutmix(images, target)
         return images, target
 
-    def augment(self, images: Tensor, share: Share) -> Tensor:
+    def augment(self, images: Tensor | Pictures, share: Share) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
-        if self.auto_augment is not None:
-            groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
-            images = torch.cat([self.auto_augment(group) for group in groups])
+        stored = isinstance(images, Pictures)
+        if isinstance(images, Tensor):
+            images = self._auto_augmented(images)
         kind, generator = self.recipe.augmentation, self.generator
         if kind == "inception":
             images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
+        elif kind == "torchvision_crop":
+            images = torchvision_crop(images, self.image_hw, generator=generator, share=share)
         else:
             images = resize(images, self.image_hw)
+        if stored:
+            # Of different sizes, they have become a batch only now.
+            images = self._auto_augmented(images.round().to(torch.uint8))
         if kind == "pad_crop":
             images = random_crop(images, self.image_hw[0] // 8, generator, share)
         if kind != "none":
             images = random_flip(images, generator, share)
         return normalize(images)
+
+    def _auto_augmented(self, images: Tensor) -> Tensor:
+        if self.auto_augment is None:
+            return images
+        groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
+        return torch.cat([self.auto_augment(group) for group in groups])
 
 
 def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:
@@ -138,5 +164,8 @@ def mixup_or_cutmix(
     return v2.RandomChoice(choices) if choices else None
 
 
-def _cuda_index(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
+def _to_device(rows: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for the device, which only pinned memory allows."""
+    if device.type == "cuda":
+        return rows.pin_memory().to(device, non_blocking=True)
+    return rows.to(device)

@@ -3,7 +3,6 @@
 import argparse
 import re
 import sys
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,37 +10,22 @@ from typing import Any
 
 import torch
 
-from mixer.checkpoint import OFFICIAL_FILES, bundled_names, from_npz, pretrained, read_config
-from mixer.config import MixerConfig, get_config
+from mixer.checkpoint import OFFICIAL_FILES, from_npz, pretrained, read_config
+from mixer.config import MixerConfig, get_config, parse_image_size
 from mixer.data import check_name, load_data
 from mixer.files import check_writable, sha256
 from mixer.model import MlpMixer, create_model
 from mixer.train import distributed
+from mixer.train.compiling import check_compile, compiler_message, is_compiler_error
 from mixer.train.device import pick_device
-from mixer.train.loop import TrainingError
-from mixer.train.recipes import RECIPES, Recipe, flag_of, get_recipe
+from mixer.train.errors import TrainingError, is_out_of_memory
+from mixer.train.flags import parser
+from mixer.train.options import Options, check_batch
+from mixer.train.recipes import Recipe, get_recipe
 from mixer.train.run_folder import STATE
-from mixer.train.training import COMPILE_MODES, Options, check_batch, train
+from mixer.train.training import train
 
 _NAME = re.compile(r"(?P<dataset>[\w-]+)-(?P<warmup_steps>\d+)_(?P<num_steps>\d+)")
-
-_EXAMPLES = """\
-examples:
-  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
-      fine-tune the official B/16 on CIFAR-10, 500 steps, 100 of them warm-up; the file is
-      downloaded if need be
-  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 \\
-      --pretrained_dir checkpoint/Mixer-B_16.npz
-      the same with a file that is already there
-  python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16 --resume
-      go on with a run that was stopped or killed
-  torchrun --nproc_per_node=4 -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
-      the same on four GPUs of this machine: the batch of 512 is shared out, the losses are those
-      of one
-  python -m mixer.train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 \\
-      --warmup_steps 5 --train_batch_size 64
-      the project's own small model, which comes with the package, on a CPU
-"""
 
 
 @dataclass(frozen=True)
@@ -55,76 +39,9 @@ class Settings:
     model_type: str
     # None: random weights.
     checkpoint: Path | None
+    keep_head: bool
     # Of the model at the size of the run's images, with the checkpoint's own classes.
     config: MixerConfig
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags; those of a recipe are made from its fields."""
-    flags = argparse.ArgumentParser(
-        prog="python -m mixer.train",
-        description="Fine-tune an MLP-Mixer, or train one from scratch. "
-        "What is not given comes from the recipe.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = flags.add_argument
-    add(
-        "--name",
-        required=True,
-        help="of the run; DATASET-WARMUP_STEPS sets data set, warm-up and steps unless given",
-    )
-    add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
-    known = ", ".join([*OFFICIAL_FILES, *bundled_names()])
-    add("--model_type", default="Mixer-B_16", help=f"{known}; from scratch any of mixer.MODELS")
-    add("--pretrained_dir", help="the checkpoint, an .npz file (default: the one of that name)")
-    add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name")
-    add("--skip_unreadable", action="store_true", help="leave out damaged images of a folder")
-    add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME")
-    add("--image_size", type=int, help="pixels (default: the checkpoint's)")
-    _add_options(flags)
-    official = flags.add_argument_group("recipe")
-    beyond = flags.add_argument_group("beyond the official recipe")
-    types = typing.get_type_hints(Recipe)
-    for setting in fields(Recipe):
-        group = beyond if setting.metadata.get("beyond") else official
-        _add_setting(group, setting, types[setting.name])
-    return flags
-
-
-def _add_options(flags: argparse.ArgumentParser) -> None:
-    add = flags.add_argument
-    add("--eval_batch_size", type=int, default=512, help="images at a time in tests")
-    add(
-        "--eval_every",
-        type=int,
-        help="steps between tests (default: 100; a tenth of a run from scratch)",
-    )
-    add("--save_every", type=int, default=200, help="steps between states to go on from")
-    add("--gradient_accumulation_steps", type=int, default=1, help="parts of a batch")
-    add("--precision", help="fp32, bf16 or fp16 (default: what the device does natively)")
-    add("--fp16", action="store_true", help="the same as --precision fp16")
-    add(
-        "--compile",
-        nargs="?",
-        const="default",
-        choices=COMPILE_MODES,
-        help="use torch.compile, in a mode of its own if given",
-    )
-    add("--device", help="cuda, cuda:1, mps or cpu (default: the best at hand)")
-    add("--resume", action="store_true", help="go on with the run of this name")
-
-
-def _add_setting(group: Any, setting: Any, kind: Any) -> None:
-    flag, text = flag_of(setting), setting.metadata["help"]
-    if kind is bool:
-        group.add_argument(flag, dest=setting.name, action="store_true", default=None, help=text)
-        return
-    number = next((k for k in (int, float) if k in (kind, *typing.get_args(kind))), str)
-    default = "" if setting.default is None else f" (official: {setting.default})"
-    if setting.metadata.get("beyond"):
-        default = default.replace("official", "default")
-    group.add_argument(flag, dest=setting.name, type=number, help=text + default)
 
 
 def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
@@ -136,6 +53,10 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
         dataset = match["dataset"]
         if args.recipe is None:
             changes = {name: int(match[name]) for name in ("warmup_steps", "num_steps")}
+    dataset = args.dataset or dataset
+    if dataset.startswith("folder:"):
+        # It has test images of its own, and its last class would lose most of its images.
+        changes["train_fraction"] = 1.0
     given = {setting.name: getattr(args, setting.name) for setting in fields(Recipe)}
     changes |= {name: value for name, value in given.items() if value is not None}
     recipe = replace(base, **changes)
@@ -143,7 +64,18 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
     if recipe.warmup_steps > recipe.num_steps:
         expected = f"at most num_steps, {recipe.num_steps}"
         raise ValueError(f"warmup_steps: expected {expected}, found {recipe.warmup_steps}")
-    return args.dataset or dataset, recipe
+    return dataset, recipe
+
+
+def _say_what_the_name_sets(args: argparse.Namespace) -> None:
+    """A name that reads like ``DATASET-WARMUP_STEPS`` by chance makes a short run."""
+    match = _NAME.fullmatch(args.name)
+    if match is None or args.dataset in (None, match["dataset"]) or args.recipe is not None:
+        return
+    names = ("warmup_steps", "num_steps")
+    taken = [f"{name} {match[name]}" for name in names if getattr(args, name) is None]
+    if taken:
+        print(f"{args.name}: the name sets {' and '.join(taken)}")
 
 
 def resolve(args: argparse.Namespace) -> Settings:
@@ -158,14 +90,20 @@ def resolve(args: argparse.Namespace) -> Settings:
     if Path(args.name).name != args.name or args.name in ("", ".", ".."):
         raise ValueError(f"name: expected the name of a folder, found {args.name!r}")
     dataset, recipe = recipe_of(args)
-    check_name(dataset)
+    _check_dataset(args, dataset)
+    if isinstance(args.image_size, str):
+        args.image_size = parse_image_size(args.image_size)
     config = get_config(args.model_type, image_size=args.image_size)
     folder = Path(args.output_dir) / args.name
     options = _options(args, recipe, folder)
     check_batch(recipe, options)
-    if recipe.from_scratch and args.pretrained_dir:
-        raise ValueError("pretrained_dir: expected none for a run from scratch")
+    for flag in ("pretrained_dir", "keep_head"):
+        if recipe.from_scratch and getattr(args, flag):
+            raise ValueError(f"{flag}: expected none for a run from scratch")
+    rates = replace(config, stochastic_depth=recipe.stochastic_depth)
+    check_compile(options.compile, rates, pick_device(options.device))
     if distributed.rank() == 0:
+        _say_what_the_name_sets(args)
         check_writable(folder, "run folder")
         if args.resume and not (folder / STATE).exists():
             print(f"{folder}: no state to go on from, so the run starts at step 0")
@@ -173,10 +111,10 @@ def resolve(args: argparse.Namespace) -> Settings:
     if not recipe.from_scratch:
         path = Path(args.pretrained_dir or pretrained(args.model_type))
         config = _checked_config(path, config, args)
-        origin = f"checkpoint of sha256 {sha256(path)}"
+        origin = f"checkpoint of sha256 {sha256(path)}{' with its head' * args.keep_head}"
     options = replace(options, origin=origin)
-    skip = args.skip_unreadable
-    return Settings(dataset, skip, recipe, options, args.model_type, path, config)
+    skip, head = args.skip_unreadable, args.keep_head
+    return Settings(dataset, skip, recipe, options, args.model_type, path, head, config)
 
 
 def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:
@@ -196,6 +134,19 @@ def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:
     )
 
 
+def _check_dataset(args: argparse.Namespace, dataset: str) -> None:
+    try:
+        check_name(dataset)
+    except ValueError as error:
+        if args.dataset:
+            raise
+        source = f"the data set's name is from --name {args.name}, --dataset gives another"
+        raise ValueError(f"{error} ({source})") from None
+    if dataset.startswith("folder:") and args.train_fraction is None and distributed.rank() == 0:
+        reason = f"{dataset} has its own test set"
+        print(f"train_fraction: 1.0, as {reason}; --train_fraction 0.98 holds images back")
+
+
 def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace) -> MixerConfig:
     """What the file holds, which is the model that was asked for."""
     found = read_config(path, args.image_size)
@@ -213,13 +164,26 @@ def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace)
 
 
 def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
-    """A new model, or one from a checkpoint with a new head, zero as in the official code."""
+    """A new model, or one from a checkpoint with a new head, zero as in the official code.
+
+    Raises:
+        ValueError: the checkpoint's head is to be kept, but is of another number of classes.
+    """
     recipe, size = settings.recipe, settings.config.image_hw
-    rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+    rates: dict[str, Any] = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
     if settings.checkpoint is None:
         torch.manual_seed(recipe.seed)
         return create_model(settings.model_type, num_classes, size, **rates)
+    there = settings.config.num_classes
+    if settings.keep_head and there != num_classes:
+        expected = f"a checkpoint of {num_classes} classes, as the data has"
+        raise ValueError(f"keep_head: expected {expected}, found {there}")
     model = from_npz(settings.checkpoint, size, num_classes, **rates)
+    if settings.keep_head:
+        return model
+    if distributed.rank() == 0:
+        kept = "; --keep_head keeps that" if there == num_classes else ""
+        print(f"a new head of {num_classes} classes in place of the checkpoint's of {there}{kept}")
     torch.nn.init.zeros_(model.head.weight)
     torch.nn.init.zeros_(model.head.bias)
     return model
@@ -228,7 +192,7 @@ def starting_model(settings: Settings, num_classes: int) -> MlpMixer:
 def run(settings: Settings) -> None:
     """Load the data, train, and print what came of it."""
     with distributed.one_after_the_first():
-        size, skip = settings.config.image_hw[0], settings.skip_unreadable
+        size, skip = settings.config.image_hw, settings.skip_unreadable
         data = load_data(settings.dataset, image_size=size, skip_unreadable=skip)
     model = starting_model(settings, len(data.classes))
     history = train(model, data, settings.recipe, settings.options)
@@ -245,16 +209,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with distributed.joined(pick_device(args.device)):
             run(resolve(args))
-    except (ValueError, OSError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except torch.OutOfMemoryError as error:
-        held = "out of memory with the model and the data set alone"
-        hint = "try a smaller --image_size or another --device"
-        print(f"error: {held}; {hint} ({error})", file=sys.stderr)
-        return 1
+    except Exception as error:
+        return _say(message_of(error))
     except KeyboardInterrupt as interrupt:
         again = "To go on: the same command with --resume"
         print(f"{str(interrupt) or 'stopped'}. {again}", file=sys.stderr)
-        return 130
+        return getattr(interrupt, "status", 130)
     return 0
+
+
+def _say(message: str) -> int:
+    if distributed.is_first_to_say(message):
+        print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def message_of(error: Exception) -> str:
+    """What a user is told of an error, in a line; one that nobody expects is raised again."""
+    if isinstance(error, TrainingError):
+        return str(error)
+    if is_out_of_memory(error):
+        held = "out of memory with the model and the data set alone"
+        return f"{held}; try a smaller --image_size or another --device ({error})"
+    if is_compiler_error(error):
+        return f"compile: {compiler_message(error)}"
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    raise error

@@ -1,16 +1,22 @@
-"""Device, precision and memory: what a run computes on."""
+"""Device and precision: what a run computes on."""
 
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mixer.config import MixerConfig
+# How a device is asked whether it is here; a CPU always is.
+_IS_HERE: dict[str, Callable[[], bool]] = {
+    "cpu": lambda: True,
+    "cuda": lambda: torch.cuda.is_available(),
+    "mps": lambda: torch.backends.mps.is_available(),
+    "xpu": lambda: torch.xpu.is_available(),
+}
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -19,24 +25,27 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     Raises:
         ValueError: no such device, not on this machine, or more processes than GPUs.
     """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        device = next(kind for kind in ("cuda", "mps", "cpu") if _IS_HERE[kind]())
     try:
-        chosen = torch.device(device if device is not None else "cuda" if gpus else "cpu")
+        chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device: expected cuda, cuda:1, mps or cpu, found {device!r}") from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= gpus:
-        found = f"found {device}, but PyTorch sees no such CUDA GPU"
-        raise ValueError(f"device: expected one of this machine, {found}")
-    if chosen.type == "cuda" and chosen.index is None:
-        rank = int(os.environ.get("LOCAL_RANK", 0))
-        if rank >= gpus:
-            expected = f"at most one for each GPU of this machine, {gpus}"
-            raise ValueError(f"processes: expected {expected}, found {rank + 1}")
-        # Each process of torchrun has a GPU of its own.
-        return torch.device("cuda", rank)
-    if device is not None:
+    if chosen.type not in _IS_HERE:
+        raise ValueError(f"device: expected cuda, cuda:1, mps or cpu, found {str(device)!r}")
+    gpus = torch.cuda.device_count() if chosen.type == "cuda" and _IS_HERE["cuda"]() else 0
+    if not _IS_HERE[chosen.type]() or (chosen.type == "cuda" and (chosen.index or 0) >= gpus):
+        kind = {"cuda": "CUDA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}[chosen.type]
+        seen = f"found {device}, but PyTorch sees no such {kind}"
+        raise ValueError(f"device: expected one of this machine, {seen}")
+    if chosen.type != "cuda" or chosen.index is not None:
         return chosen
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    # torchrun gives each process a GPU.
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    if rank >= gpus:
+        expected = f"at most one for each GPU of this machine, {gpus}"
+        raise ValueError(f"processes: expected {expected}, found {rank + 1}")
+    return torch.device("cuda", rank)
 
 
 def pick_precision(device: torch.device, precision: str = "auto") -> str:
@@ -59,39 +68,6 @@ def pick_precision(device: torch.device, precision: str = "auto") -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
-
-
-def pick_accumulation(
-    config: MixerConfig, batch_size: int, device: torch.device, precision: str
-) -> int:
-    """Into how many parts to split a batch so that training fits into a CUDA device's memory.
-
-    1 on other devices. On the safe side: the activations, and a quarter of them for what lives
-    shortly, may take 0.7 of the memory. If that is too much all the same, ``train`` says what to
-    try.
-    """
-    if device.type != "cuda":
-        return 1
-    memory = torch.cuda.get_device_properties(device).total_memory
-    fits = 0.7 * memory / (1.25 * activation_bytes(config, precision))
-    return next(
-        (n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size / n <= fits),
-        batch_size,
-    )
-
-
-def activation_bytes(config: MixerConfig, precision: str = "fp32") -> int:
-    """What the backward pass of one image needs, as the forward pass keeps it.
-
-    In bytes, without stem and head. In each block both norms keep what goes in, their products what
-    comes out; both MLPs keep their hidden layer before and after the GELU. On a GPU autocast runs
-    norms in fp32, so with half precision two tables stay twice as large.
-    """
-    table = config.num_tokens * config.hidden_dim
-    hidden = config.hidden_dim * config.tokens_mlp_dim + config.num_tokens * config.channels_mlp_dim
-    if precision == "fp32":
-        return config.num_blocks * 4 * (4 * table + 2 * hidden)
-    return config.num_blocks * 2 * (6 * table + 2 * hidden)
 
 
 def _cpu_has_bf16() -> bool:
@@ -132,14 +108,42 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 @contextmanager
 def tf32(device: torch.device) -> Iterator[None]:
-    """Inside, fp32 matrix products on a CUDA device run in TF32 where it has that.
+    """Inside, fp32 matrix products on a CUDA device run in TF32; afterwards as before.
 
-    Afterwards as before.
+    Other devices' settings are not touched. What was set is asked of the newer setting where this
+    torch has it: asking for the old one raises once somebody has set the newer one. The old one is
+    set along with it, because parts of ``torch.compile`` ask for that.
     """
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    try:
+    matmul: Any = torch.backends.cuda.matmul
+    if device.type != "cuda":
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    elif not hasattr(matmul, "fp32_precision"):
+        before = matmul.allow_tf32
+        matmul.allow_tf32 = True
+        try:
+            yield
+        finally:
+            matmul.allow_tf32 = before
+    else:
+        backends: Any = torch.backends
+        host = backends.mkldnn.matmul
+        newer = matmul.fp32_precision, host.fp32_precision
+        older = "medium" if newer[1] == "bf16" else "high" if newer[0] == "tf32" else "highest"
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(older)
+            matmul.fp32_precision, host.fp32_precision = newer
+
+
+@contextmanager
+def forked_rng(device: torch.device) -> Iterator[None]:
+    """Afterwards torch's global random generators, of CPU and ``device``, are as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        before = torch.mps.get_rng_state() if device.type == "mps" else None
+        try:
+            yield
+        finally:
+            if before is not None:
+                torch.mps.set_rng_state(before)

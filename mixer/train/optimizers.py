@@ -22,10 +22,9 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     """
     groups = parameter_groups(model, recipe)
     if recipe.optimizer == "sgd":
-        fused = next(model.parameters()).device.type == "cuda"
         groups["vectors"]["weight_decay"] = recipe.weight_decay
         every = list(groups.values())
-        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=fused)]
+        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=True)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         if not hasattr(torch.optim, "Muon"):

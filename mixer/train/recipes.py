@@ -69,8 +69,9 @@ class Recipe:
     train_fraction: float = _setting(0.98, _SHARE, "share of the training set that is used")
     augmentation: str = _setting(
         "inception",
-        _one_of("inception", "pad_crop", "none"),
-        "inception (random resized crop and flip), pad_crop (shifted crop and flip) or none",
+        _one_of("inception", "torchvision_crop", "pad_crop", "none"),
+        "inception (the official random resized crop, and flip), torchvision_crop (the same with "
+        "torchvision's larger boxes), pad_crop (shifted crop and flip) or none",
     )
 
     from_scratch: bool = _beyond(False, _ANY, "start from random weights")
@@ -160,7 +161,7 @@ RECIPES: dict[str, Recipe] = {
     "official": Recipe(),
     "cifar10-100_500": Recipe(num_steps=500, warmup_steps=100),
     "colab": Recipe(num_steps=100, warmup_steps=5),
-    # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 one of
+    # Mixer-Nano_4 on two CPU cores; 781 steps of 128 are an epoch of Tiny ImageNet, 390 of
     # CIFAR-10.
     "nano-upstream-cpu": replace(
         _NANO_PRETRAIN, num_steps=10 * 781, warmup_steps=800, cutmix=0.0, mixup=0.1
@@ -183,7 +184,12 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.05,
     ),
     # The same on a GPU, where minutes are enough for much longer runs; 97 and 48 steps of 1,024 are
-    # an epoch.
+    # an epoch. An estimate, not measured, that both fit one call of 9 minutes: an image costs
+    # 0.46 GFLOP to train on (``cost.training_flops``), both runs together see 34.6 million images,
+    # so they need 1.6e16 FLOP, which is 160 s at 100 TFLOP/s, a tenth of what an H100 states for
+    # bf16. Their 33,750 steps may then take 16 ms each, and launching a step's kernels is what has
+    # to fit: about 1,500 of them, 10 ms, most of which are RandAugment's in 8 groups (Muon's are
+    # compiled into one graph there).
     "nano-upstream-gpu": replace(
         _NANO_PRETRAIN, num_steps=150 * 97, warmup_steps=1000, batch_size=1024, stochastic_depth=0.1
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer.checkpoint import save_npz
-from mixer.files import check_writable, remove_leftovers, write_text
+from mixer.files import remove_leftovers, write_text
 from mixer.model import MlpMixer
 
 STATE = "state.npz"
@@ -24,33 +24,46 @@ class History:
     eval_steps: list[int] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
-    # Of training alone, without the first step of the process, which compiles.
+    # Of training alone, without tests and files and without the first step of each process, which
+    # compiles: ``timed_steps`` in ``timed_seconds``.
     images_per_second: float = 0.0
-    # Of training alone.
+    # Of training alone, with those first steps.
     seconds: float = 0.0
     # With tests and files too; of a run that was killed, from its last state on.
     wall_seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
+    # Steps of fp16 whose gradient was infinite: they changed no weight.
+    skipped_steps: list[int] = field(default_factory=list)
+
+    def note_speed(self, batch_size: int) -> None:
+        """Work out ``images_per_second`` from what was timed so far."""
+        steps, seconds = self.timed_steps, self.timed_seconds
+        if not steps:
+            # There is nothing but first steps to go by.
+            steps, seconds = len(self.steps), self.seconds
+        self.images_per_second = steps * batch_size / max(seconds, 1e-9)
 
 
 class RunFolder:
     """The files of a run, apart from its state.
 
     Args:
-        path: the folder; it is made if need be.
+        path: the folder, which is there, and locked by this process.
         state_bytes: about the size of a state, to see that the disk has room.
         resume: whether a run that is there may go on.
 
     Raises:
         ValueError: the folder holds a run, and ``resume`` is false.
-        OSError: it cannot be written, or the disk is too full.
+        OSError: the disk is too full.
     """
 
     def __init__(self, path: Path, state_bytes: int, resume: bool) -> None:
         self.path = path
-        check_writable(path, "run folder")
         if (path / STATE).exists() and not resume:
             hint = "resume goes on with it, another name starts a new one"
             raise ValueError(f"{path}: holds a run; {hint}")
+        # Nobody else writes here, so whoever began these files is no more.
         remove_leftovers(path)
         # The run that goes on has these files already.
         there = sum(file.stat().st_size for file in path.glob("*.npz"))
@@ -62,10 +75,7 @@ class RunFolder:
             raise OSError(f"{path}: the run needs {sizes}")
 
     def open(self, settings: Mapping[str, Any], history: History) -> None:
-        """Write the settings and what was measured before.
-
-        Later lines of a killed run are dropped.
-        """
+        """Write the settings and what was measured before; a killed run's later lines go."""
         from torch.utils.tensorboard import SummaryWriter
 
         write_text(self.path / "config.json", json.dumps(settings, indent=1) + "\n")
@@ -79,7 +89,9 @@ class RunFolder:
         self.steps, self.tests = steps, len(history.eval_steps)
 
     def log(self, history: History, weights: MlpMixer) -> None:
-        """Note the steps since the last call, and the test if there was one."""
+        """Note the steps that were read since the last call, and the test if there was one."""
+        if (self.steps, self.tests) == (len(history.steps), len(history.eval_steps)):
+            return
         lines = [_step_line(history, index) for index in range(self.steps, len(history.steps))]
         self.steps = len(history.steps)
         if len(history.eval_steps) > self.tests:
@@ -112,7 +124,8 @@ _SCALARS = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accur
 
 def _step_line(history: History, index: int) -> dict[str, float]:
     step, loss, rate = history.steps[index] + 1, history.loss[index], history.lr[index]
-    return {"step": step, "loss": loss, "lr": rate}
+    line = {"step": step, "loss": loss, "lr": rate}
+    return {**line, "skipped": True} if history.steps[index] in history.skipped_steps else line
 
 
 def _test_line(history: History, index: int) -> dict[str, float]:

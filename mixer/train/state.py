@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from mixer.config import MixerConfig
-from mixer.data import ImageData
+from mixer.data import ImageData, ImageStore
 from mixer.files import StrPath, replacing
 from mixer.train.recipes import Recipe
 
 Optimizers = Sequence[torch.optim.Optimizer]
+
+# What says where a run ends; of a run that goes on these may differ, if its steps so far would not.
+END = ("num_steps", "cooldown_steps")
 
 
 def collect(model: nn.Module, optimizers: Optimizers, ema: nn.Module | None) -> dict[str, Tensor]:
@@ -100,7 +103,12 @@ def settings_of(
 
 def crc_of(data: ImageData) -> int:
     """A check sum of the labels and of some images, to tell one training set from another."""
-    some = data.x_train[:: max(1, len(data.x_train) // 16)]
+    few = slice(None, None, max(1, len(data.x_train) // 16))
+    if isinstance(data.x_train, ImageStore):
+        # The bytes themselves: what is worked out of them may differ between devices.
+        some = data.x_train.gather(torch.arange(len(data.x_train))[few]).pixels
+    else:
+        some = data.x_train[few]
     labels = zlib.crc32(data.y_train.numpy(force=True).tobytes())
     return zlib.crc32(some.numpy(force=True).tobytes(), labels)
 
@@ -111,7 +119,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now.items():
         before = saved.get(name)
         if isinstance(value, Mapping):
-            found += differences(before or {}, value)
+            # A data set's name is not the run's.
+            prefix = "data." if name == "data" else ""
+            found += [prefix + line for line in differences(before or {}, value)]
         elif before is not None and before != value:
             found.append(f"{name}: {before} there, {value} now")
     return found

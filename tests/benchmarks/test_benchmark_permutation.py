@@ -1,6 +1,5 @@
 """The permutation experiment can be stopped at any time and goes on where it was."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -20,13 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "permutation", ROOT / "benchmarks" / "permutation.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import permutation as module
+
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (12, 3, 32, 32), generator=generator, dtype=torch.uint8)
     labels = torch.arange(12) % 10
@@ -43,19 +38,13 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def command(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    statuses: list[int] = []
+
     def call() -> list[dict[str, Any]]:
         output = tmp_path / "permutation.json"
-        arguments = [
-            "permutation.py",
-            "--steps",
-            "6",
-            "--output",
-            str(output),
-            "--state",
-            str(tmp_path / "state"),
-        ]
-        monkeypatch.setattr(sys, "argv", arguments)
-        benchmark.main()
+        places = ["--output", str(output), "--state", str(tmp_path / "state")]
+        monkeypatch.setattr(sys, "argv", ["permutation.py", "--steps", "6", *places])
+        statuses.append(benchmark.main())
         runs: list[dict[str, Any]] = json.loads(output.read_text())["runs"]
         return runs
 
@@ -96,8 +85,7 @@ def test_it_goes_on_after_an_interruption(
 
     calls: list[Any] = []
     monkeypatch.setattr(benchmark, "train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        command()
+    command()
     assert len(json.loads((tmp_path / "permutation.json").read_text())["runs"]) == 1
     assert len(list((tmp_path / "state").iterdir())) == 1
     for ours, theirs in zip(command(), whole, strict=True):

@@ -1,119 +1,276 @@
-"""Scripts that measure speed run from start to end on a small scale, and write what they print."""
+"""The comparisons of speed run from start to end on a small scale, and write what they found."""
 
-import importlib.util
-import itertools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+import mixer
+from mixer.cost import training_flops
+from mixer.data import load_data
+
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = (
-    "--model",
-    "Mixer-Nano_4",
-    "--image_size",
-    "32",
-    "--batch_size",
-    "2",
-    "--dataset",
-    "digits",
-    "--steps",
-    "1",
-)
 
 
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Load a script of benchmarks/ as a module."""
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
-    def call(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        # DataLoader's workers look the data set's class up.
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
 
-    return call
+class FakeSide:
+    """Takes turns of one second by a clock of its own; ``speeds`` are its images per second."""
 
+    def __init__(self, order: list[str], name: str, speeds: list[float | BaseException]) -> None:
+        self.order, self.name, self.speeds = order, name, iter(speeds)
+        self.stopped = False
 
-@pytest.fixture
-def script(
-    load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
-    """Run a script of benchmarks/, by name or loaded, with arguments; returns what it wrote."""
-    # Half a minute each, for nothing here.
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    def warm_up(self) -> float:
+        return 2.0
 
-    def call(which: str | ModuleType, *arguments: str) -> dict[str, Any]:
-        module = load(which) if isinstance(which, str) else which
-        monkeypatch.setattr(module, "RESULTS", tmp_path)
-        monkeypatch.setattr(sys, "argv", [module.__name__, "--device", "cpu", *arguments])
-        module.main()
-        written = sorted(tmp_path.glob("*.json"))
-        assert len(written) == 1
-        results: dict[str, Any] = json.loads(written[0].read_text())
-        return results
+    def turn(self) -> tuple[float, float]:
+        self.order.append(self.name)
+        speed = next(self.speeds)
+        if isinstance(speed, BaseException):
+            raise speed
+        return speed, 1.0
 
-    return call
+    def shares(self) -> dict[str, float]:
+        return {"matrix products": 1.0}
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 @pytest.fixture
-def throughput(load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """train_throughput.py in fp32 alone, its port with one worker, without its large product."""
-    pytest.importorskip("timm", reason="timm is not installed (extra [bench])")
-    module = load("train_throughput")
-    monkeypatch.setattr(module.PortLoop.__init__, "__defaults__", (1, 1))
-    monkeypatch.setattr(module, "matrix_peak", lambda *_: 1e11)
-    # As many sides on every processor.
-    monkeypatch.setattr(module, "pick_precision", lambda _: "fp32")
-    return module
+def race() -> Callable[..., Any]:
+    """A race of fake sides: name -> their speeds; "product" is the large product."""
+
+    def make(**speeds: list[float | BaseException]) -> Any:
+        from comparisons import PRODUCT, Comparison
+        from sides import Side, Task
+        from speed import Race
+
+        task = Task("training", "Mixer-Nano_4", 32, 4, 1)
+        named = {PRODUCT if name == "product" else name: s for name, s in speeds.items()}
+        sides = {name: Side(batch_size=index) for index, name in enumerate(named, 1)}
+        if PRODUCT in sides:
+            sides[PRODUCT] = Side(loop="product", batch_size=sides[PRODUCT].batch_size)
+        order: list[str] = []
+        started: dict[str, FakeSide] = {}
+
+        def start(task: Any, side: Any) -> FakeSide:
+            name = next(name for name, other in sides.items() if other is side)
+            started[name] = FakeSide(order, name, named[name])
+            return started[name]
+
+        found = Race(Comparison("{batch} images", task, sides, (("a", "b"),)), start)
+        found.order, found.started = order, started
+        return found
+
+    return make
 
 
-def test_ratio_and_spread(script: Callable[..., dict[str, Any]]) -> None:
-    from common import ratio, spread
+def no_limit() -> Any:
+    from common import Clock
 
-    speeds = {"ours": [10.0, 40.0, 30.0], "theirs": [10.0, 10.0, 10.0]}
-    assert ratio(speeds, "ours", "theirs") == {"median": 3.0, "low": 1.0, "high": 4.0}
-    assert spread(speeds["ours"]) == {"median": 30.0, "low": 10.0, "high": 40.0}
+    return Clock(None)
 
 
-def side_that_notes(order: list[str], name: str) -> Callable[[], int]:
-    return lambda: order.append(name) or 5  # type: ignore[func-returns-value]
+def test_sides_take_turns(race: Callable[..., Any]) -> None:
+    from speed import run
+
+    one = race(a=[4.0, 2, 9], b=[2.0, 4, 3], c=[1.0, 1, 1])
+    notes: list[dict[str, Any]] = []
+    assert run(one, 3, no_limit(), notes.append)
+    assert one.order == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+    assert [note["rounds"] for note in notes] == [1, 2, 3, 3]
+    (found,) = notes[-1]["ratios"]
+    assert found == {"side": "a", "base": "b", "median": 2.0, "low": 0.5, "high": 3.0}
+    assert notes[-1]["what"] == "4 images"
+    speeds = notes[-1]["sides"]["a"]["images_per_second"]
+    assert speeds == {"median": 4.0, "low": 2.0, "high": 9.0}
+    assert "share_of_time_by_part" in notes[-1]["sides"]["a"]
+    assert "share_of_time_by_part" not in notes[-2]["sides"]["a"]
+    assert all(side.stopped for side in one.started.values())
 
 
-def test_sides_take_turns(script: Callable[..., dict[str, Any]]) -> None:
-    from common import interleave
+def test_a_failing_side_is_left_out_and_the_others_go_on(race: Callable[..., Any]) -> None:
+    from speed import run
 
-    order: list[str] = []
-    sides = {name: side_that_notes(order, name) for name in "abc"}
-    before, after = ({"b": lambda word=word: order.append(word)} for word in ("ready", "done"))
-    found = interleave(sides, 4, torch.device("cpu"), before, after)
-    b = ["ready", "b", "done"]
-    assert order == ["a", *b, "c", *b, "c", "a", "c", "a", *b, "a", *b, "c"]
-    assert {name: len(speeds) for name, speeds in found.items()} == {"a": 4, "b": 4, "c": 4}
-
-
-def test_enough_ends_the_rounds(script: Callable[..., dict[str, Any]]) -> None:
-    from common import interleave
-
-    sides = {name: side_that_notes([], name) for name in "ab"}
-    found = interleave(sides, 9, torch.device("cpu"), enough=lambda speeds: len(speeds["b"]) == 2)
-    assert {name: len(speeds) for name, speeds in found.items()} == {"a": 2, "b": 2}
+    one = race(a=[4.0, 2, 9], b=[2.0, RuntimeError("out of\nmemory")], c=[1.0, 1, 1])
+    notes: list[dict[str, Any]] = []
+    assert run(one, 3, no_limit(), notes.append)
+    assert notes[-1]["left_out"] == {"b": "RuntimeError: out of memory"}
+    assert notes[0]["ratios"] and notes[-1]["ratios"] == []
+    assert set(notes[-1]["sides"]) == {"a", "c"} and notes[-1]["rounds"] == 3
+    assert one.started["b"].stopped
 
 
-def test_a_step_in_parts_is_the_step_of_the_batch(script: Callable[..., dict[str, Any]]) -> None:
-    from common import plain_step
+def test_nothing_is_written_where_no_side_runs(race: Callable[..., Any]) -> None:
+    from speed import run
 
-    import mixer
+    one = race(a=[ValueError("no")], b=[ValueError("no")])
+    notes: list[dict[str, Any]] = []
+    assert not run(one, 3, no_limit(), notes.append)
+    assert notes == []
+
+
+def test_the_share_of_the_large_product(race: Callable[..., Any]) -> None:
+    one = race(a=[2.0, 4.0], b=[1.0, 1.0], product=[1e12, 1e12])
+    one.get_ready()
+    for number in range(2):
+        one.run_round(number)
+    found = one.results()
+    flops = training_flops(mixer.create_model("Mixer-Nano_4", 10, 32))
+    assert found["flops_an_image"] == flops
+    assert found["large_product_flops_per_second"] == 1e12
+    shares = found["sides"]["a"]["share_of_a_large_product"]
+    assert shares["high"] == pytest.approx(4 * flops / 1e12, abs=1e-3)
+    assert set(found["sides"]) == {"a", "b"}
+
+
+def test_results_stay_after_an_interruption(race: Callable[..., Any]) -> None:
+    from speed import run
+
+    one = race(a=[4.0, KeyboardInterrupt()], b=[2.0, 1.0])
+    notes: list[dict[str, Any]] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(one, 3, no_limit(), notes.append)
+    assert [note["rounds"] for note in notes] == [1]
+    assert all(side.stopped for side in one.started.values())
+
+
+def test_minutes_end_the_rounds(race: Callable[..., Any]) -> None:
+    """One round is made whatever the limit."""
+    from common import Clock
+    from speed import run
+
+    notes: list[dict[str, Any]] = []
+    assert run(race(a=[4.0] * 9, b=[2.0] * 9), 9, Clock(0), notes.append)
+    assert notes[-1]["rounds"] == 1
+
+
+def test_no_round_begins_that_would_end_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    import common
+
+    now = 0.0
+    monkeypatch.setattr(common, "time", SimpleNamespace(perf_counter=lambda: now))
+    clock = common.Clock(minutes=2)
+    now = 20
+    clock.start_round()
+    ends = []
+    for now in (50, 80, 115):  # noqa: B007 (read by the clock)
+        ends.append(clock.is_up())
+    assert ends == [False, False, True]
+    assert not common.Clock(None).is_up()
+
+
+def test_one_comparison_takes_the_place_of_its_name_alone(tmp_path: Path) -> None:
+    from speed import keep
+
+    path = tmp_path / "speed.json"
+    keep(path, "one", {"date": "1"}, {"rounds": 1})
+    keep(path, "two", {"date": "1"}, {"rounds": 1})
+    keep(path, "one", {"date": "2"}, {"rounds": 7})
+    found = json.loads(path.read_text())["comparisons"]
+    assert found == {"one": {"rounds": 7, "date": "2"}, "two": {"rounds": 1, "date": "1"}}
+
+
+def small(steps: int = 1) -> Any:
+    from sides import Task
+
+    return Task("training", "Mixer-Nano_4", 32, 2, steps, "digits")
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "loop"),
+    [
+        ("ours", "mixer.train"),
+        ('ours with nn.GELU("tanh")', "mixer.train"),
+        ("ours with a narrow GELU", "mixer.train"),
+        ("timm as it comes", "mixer.train"),
+        ("timm with tanh", "mixer.train"),
+        ("ours", "masters"),
+        ("ours", "obvious"),
+    ],
+)
+def test_each_way_to_train_takes_a_turn(model: str, loop: str) -> None:
+    from sides import Side, build
+
+    if model.startswith("timm"):
+        pytest.importorskip("timm", reason="timm is not installed (extra [bench])")
+    work = build(small(steps=3), Side(model=model, precision="fp32", compile=False, loop=loop), CPU)
+    before = [parameter.clone() for parameter in work.loop.model.parameters()]
+    assert work.warm_up() > 0
+    images, seconds = work.turn()
+    assert images == 6 and seconds > 0
+    after = list(work.loop.model.parameters())
+    assert any(not torch.equal(a, b.detach()) for a, b in zip(before, after, strict=True))
+
+
+def test_the_forward_pass_and_the_large_product_take_turns() -> None:
+    from sides import Side, build
+
+    task = replace(small(steps=2), kind="forward")
+    work = build(task, Side(precision="bf16", compile=False), CPU)
+    assert work.turn()[0] == 4
+    assert work.step().shape == (2, 1000) and not work.step().requires_grad
+    product = build(task, Side(precision="fp32", loop="product"), CPU)
+    product.a, product.b = product.a[:64, :64], product.b[:64, :64]
+    assert product.turn()[0] == 8 * 2 * 2048**3
+
+
+def test_settings_of_the_compiler_reach_the_steps_and_no_further() -> None:
+    import torch._inductor.config as config
+    from sides import Side, build
+
+    work = build(small(), Side(precision="fp32", compile=False, inductor={"freezing": True}), CPU)
+    seen: list[bool] = []
+    work.loop = SimpleNamespace(run_step=lambda: seen.append(config.freezing))
+    work.warm_up()
+    work.turn()
+    assert seen == [True] * 4 and config.freezing is False
+
+
+def test_shares_of_time_add_up() -> None:
+    from sides import Side, build
+
+    found = build(small(), Side(precision="fp32", compile=False), CPU).shares()
+    assert sum(found.values()) == pytest.approx(1, abs=0.01)
+    assert found["matrix products"] > 0.05
+
+
+def test_bf16_weights_with_masters_learn_what_fp32_weights_learn() -> None:
+    from common import short_recipe
+    from tried import MasterLoop
+
+    from mixer.train import Loop
+
+    data = load_data("digits")
+    recipe = short_recipe(10, seed=0, batch_size=16)
+    torch.manual_seed(0)
+    ours = mixer.create_model("Mixer-Nano_4", 10)
+    theirs = mixer.create_model("Mixer-Nano_4", 10)
+    theirs.load_state_dict(ours.state_dict())
+    loops = Loop(ours.train(), data, recipe), MasterLoop(theirs.train(), data, recipe, False)
+    for _ in range(6):
+        losses = [float(loop.run_step()) for loop in loops]
+        assert losses[1] == pytest.approx(losses[0], abs=0.03)
+    assert {p.dtype for p in loops[1].model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in loops[1].masters.parameters()} == {torch.float32}
+
+
+def test_a_step_in_parts_is_the_step_of_the_batch() -> None:
+    from ordinary import plain_step
 
     found = []
     for parts in (1, 3):
@@ -130,282 +287,158 @@ def test_a_step_in_parts_is_the_step_of_the_batch(script: Callable[..., dict[str
         torch.testing.assert_close(other, weight, atol=1e-5, rtol=1e-4)
 
 
-def test_small_model(script: Callable[..., dict[str, Any]]) -> None:
-    found = script(
-        "small_model_speed",
-        "--dataset",
-        "digits",
-        "--rounds",
-        "1",
-        "--steps",
-        "1",
-        "--batch_size",
-        "4",
-    )
-    sides = set(found["times_the_obvious_loop"])
-    assert {"the obvious loop", "mixer.train, fp32", "mixer.train, compiled"} <= sides
-    assert all(speed["low"] > 0 for speed in found["images_per_second"].values())
-    for shares in found["share_of_time_by_part"].values():
-        assert sum(shares.values()) == pytest.approx(1, abs=0.01)
-        assert shares["matrix products"] > 0.05
+def test_a_batch_is_split_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sides
+
+    monkeypatch.setattr(sides, "pick_accumulation", lambda config, size, *_: size)
+    work = sides.build(small(), sides.Side(precision="fp32", compile=False), CPU)
+    assert work.loop.accumulation == 2
 
 
-def test_throughput(script: Callable[..., dict[str, Any]]) -> None:
-    pytest.importorskip("timm", reason="timm is not installed (extra [bench])")
-    before = torch.get_float32_matmul_precision()
-    found = script("train_throughput", *SMALL, "--rounds", "1", "--no_compile")
-    sides = set(found["images_per_second"])
-    assert {"ours, fp32", "timm, fp32", "a port's loop, fp32"} <= sides
-    assert all(
-        share["of_a_large_product"] > 0
-        for side, share in found["share_of_matrix_peak"].items()
-        if "," in side
-    )
-    assert found["times_timm"]["ours, fp32"]["low"] > 0
-    assert found["rounds"] == 1
-    assert found["left_out"] == {}
-    assert found["seconds_until_ready"].keys() == sides
-    assert found["parts_of_a_batch"] == dict.fromkeys(sides, 1)
-    assert found["machine"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
-    assert torch.get_float32_matmul_precision() == before
-
-
-def test_sides_on_a_gpu(throughput: ModuleType) -> None:
-    few = [("ours", "fp32", False), ("timm", "fp32", False)]
-    half = [
-        ("ours", "bf16", False),
-        ("timm", "bf16", False),
-        ("ours", "bf16", True),
-        ("timm", "bf16", True),
-    ]
-    assert throughput.choices("bf16", compiled=True, few=True) == few + half
-    assert throughput.choices("bf16", compiled=False, few=True) == few + half[:2]
-    assert len(throughput.choices("bf16", compiled=True, few=False)) == 12
-    assert len(throughput.choices("fp32", compiled=True, few=False)) == 6
-
-
-def test_results_are_written_after_each_round(
-    throughput: ModuleType,
-    script: Callable[..., dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """A run that ends in its third round leaves two."""
-    turns, run = itertools.count(1), throughput.Side.run
-
-    def until_the_third(side: Any, steps: int) -> int:
-        # Four sides.
-        if steps == 7 and next(turns) > 8:
-            raise KeyboardInterrupt
-        return int(run(side, 1))
-
-    monkeypatch.setattr(throughput.Side, "run", until_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        script(
-            throughput,
-            *SMALL,
-            "--steps",
-            "7",
-            "--rounds",
-            "5",
-            "--no_compile",
-            "--output",
-            str(tmp_path / "a.json"),
-        )
-    found = json.loads((tmp_path / "a.json").read_text())
-    assert len(found["images_per_second"]) == 4
-    assert found["rounds"] == 2
-
-
-def test_minutes_end_the_rounds(
-    throughput: ModuleType, script: Callable[..., dict[str, Any]]
-) -> None:
-    """One round is made whatever the limit."""
-    found = script(throughput, *SMALL, "--rounds", "5", "--no_compile", "--minutes", "0")
-    assert found["rounds"] == 1
-
-
-def test_no_round_begins_that_would_end_too_late(
-    throughput: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 0.0
-    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
-    clock = throughput.Clock(minutes=2)
-    now = 20
-    clock.start_round()
-    ends = []
-    for now in (50, 80, 115):  # noqa: B007 (read by the clock)
-        ends.append(clock.is_up())
-    assert ends == [False, False, True]
-    assert not throughput.Clock(None).is_up()
-
-
-@pytest.mark.parametrize("side", ["timm, fp32", "a port's loop, fp32"])
-def test_a_side_out_of_memory_is_left_out(
-    side: str,
-    throughput: ModuleType,
-    script: Callable[..., dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def too_large(*_: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    if side.startswith("timm"):
-        monkeypatch.setitem(
-            throughput.BUILD, "timm", type("Large", (throughput.TimmMixer,), {"forward": too_large})
-        )
-    else:
-        monkeypatch.setattr(throughput, "plain_step", too_large)
-    found = script(throughput, *SMALL, "--rounds", "1", "--no_compile")
-    assert found["left_out"].keys() == {side}
-    assert "out of memory" in found["left_out"][side]
-    assert side not in found["images_per_second"]
-    assert "ours, fp32" in found["images_per_second"]
-    missing, there = ("times_timm_fp32", "times_a_port_s_loop")[
-        :: 1 if side.startswith("timm") else -1
-    ]
-    assert found[missing] == {}
-    assert found[there]["ours, fp32"]["median"] > 0
-
-
-def test_a_batch_is_split_by_memory(
-    throughput: ModuleType, script: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-    forward = throughput.mixer.MlpMixer.forward
-
-    def noted(self: Any, images: torch.Tensor) -> Any:
-        sizes.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(throughput.mixer.MlpMixer, "forward", noted)
-    monkeypatch.setattr(throughput, "pick_accumulation", lambda config, size, *_: size)
-    found = script(throughput, *SMALL, "--rounds", "1", "--no_compile")
-    assert set(found["parts_of_a_batch"].values()) == {2}
-    assert set(sizes) == {1}
-
-
-def test_the_port_s_workers_rest_in_others_turns(throughput: ModuleType) -> None:
+def test_the_port_s_workers_rest_in_others_turns() -> None:
+    import ordinary
+    from sides import Training
     from torch.multiprocessing import active_children
 
-    import mixer
-
-    data = throughput.load_data("digits")
-    model = mixer.create_model("Mixer-Nano_4", len(data.classes), 32)
-    side = throughput.Side(throughput.PortLoop(model, data, 2), 2, torch.device("cpu"))
+    model = mixer.create_model("Mixer-Nano_4", 10, 32)
+    loop = ordinary.PortLoop(model, load_data("digits"), 2, workers=1)
+    work = Training(loop, 2, small(), SimpleNamespace(inductor={}))
     before = len(active_children())
-    side.before_turn()
+    work.before_turn()
     assert len(active_children()) == before + 1
-    assert side.run(1) == 2
-    side.after_turn()
+    work.after_turn()
+    assert len(active_children()) == before
+    assert work.turn()[0] == 2
     assert len(active_children()) == before
 
 
-def test_too_little_shared_memory_is_said(throughput: ModuleType) -> None:
-    throughput.enough_shared_memory(1)
-    if throughput.SHARED_MEMORY.exists():
-        with pytest.raises(throughput.TrainingError, match="shm-size"):
-            throughput.enough_shared_memory(10**18)
+def test_too_little_shared_memory_is_said() -> None:
+    import ordinary
+
+    ordinary.enough_shared_memory(1)
+    if ordinary.SHARED_MEMORY.exists():
+        with pytest.raises(ordinary.TrainingError, match="shm-size"):
+            ordinary.enough_shared_memory(10**18)
 
 
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA H100 NVL", 835e12),
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("Tesla T4", 65e12),
-        ("NVIDIA GH200 480GB", None),
-        ("NVIDIA T400", None),
-    ],
-)
-def test_peaks_of_the_data_sheets(throughput: ModuleType, name: str, peak: float | None) -> None:
-    assert throughput.datasheet_peak(name) == peak
-
-
-def test_fp32_is_full_fp32_in_the_port_s_loop(throughput: ModuleType) -> None:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        with throughput.full_fp32():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def test_timm_s_model_is_the_same_function(throughput: ModuleType) -> None:
-    """Same sizes: as many parameters and FLOPs as ours, so that speeds compare like with like."""
-    import mixer
+def test_timm_s_model_is_the_same_function() -> None:
+    """As many parameters as ours, so that speeds compare like with like."""
+    pytest.importorskip("timm", reason="timm is not installed (extra [bench])")
+    from ordinary import TimmMixer
 
     model = mixer.create_model("Mixer-Nano_4")
-    theirs = throughput.TimmMixer(model.config)
+    theirs = TimmMixer(model.config)
     assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in model.parameters())
 
 
-def test_speed_table_shows_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = importlib.util.spec_from_file_location("speed_figures", ROOT / "tools" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    figures = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "speed_figures", figures)
-    spec.loader.exec_module(figures)
-    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
-    machines: dict[str, dict[str, Any]] = {
-        "cpu": {"device": "cpu", "processor": "P", "threads": 2},
-        "cpu-avx2": {"device": "cpu", "processor": "P", "threads": 2, "cpu_capability": "AVX2"},
-        "cuda": {"device": "G", "processor": "P", "cpu_capability": "AVX2"},
-    }
-    for name, machine in machines.items():
-        (tmp_path / f"train_throughput-{name}.json").write_text(json.dumps(speeds_of(machine)))
-    rows = [line.strip("| ").split(" | ") for line in figures.speed_table().splitlines()[2:]]
-    assert [row[0].split("; ")[1] for row in rows[::3]] == [
-        "P, 2 threads",
-        "P (AVX2), 2 threads",
-        "G",
-    ]
-    assert [row[3].split(" × ")[1] for row in rows[6:]] == [
-        "timm's model in our loop, same precision",
-        "timm's model in our loop, same precision",
-        "timm's model in our loop, fp32 (TF32)",
-    ]
-    assert [row[1] for row in rows[:3]] == ["ours, fp32", "ours, bf16", "ours, bf16"]
-    assert "**0.9**" in rows[1][3]
+def test_other_gelus_are_the_same_function() -> None:
+    from sides import BUILD
+
+    config = mixer.MODELS["Mixer-Nano_4"]
+    found = []
+    for name in ("ours", 'ours with nn.GELU("tanh")', "ours with a narrow GELU"):
+        torch.manual_seed(0)
+        model = BUILD[name](config)
+        torch.nn.init.normal_(model.head.weight)
+        found.append(model(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-4, rtol=1e-4)
 
 
-def speeds_of(machine: dict[str, Any]) -> dict[str, Any]:
-    """A result in which ours is the slower model at each precision."""
+@pytest.mark.parametrize("gpu", [False, True])
+def test_every_comparison_has_its_sides(gpu: bool) -> None:
+    from comparisons import PRODUCT, comparisons
+    from sides import BUILD
 
-    def ratio(value: float) -> dict[str, float]:
-        return {"median": value, "low": value, "high": value}
+    found = comparisons(gpu, "bf16", "digits")
+    large = "b16" if gpu else "s16"
+    asked = {"nano-training", f"{large}-training", f"{large}-training-fp32", "nano-settings"}
+    assert found.keys() == asked | {"b16-forward", "b16-forward-fp32"}
+    for comparison in found.values():
+        assert comparison.task.dataset == "digits"
+        assert comparison.ratios
+        for pair in comparison.ratios:
+            assert set(pair) <= comparison.sides.keys() and len(set(pair)) == 2
+        assert comparison.sides[PRODUCT].loop == "product"
+        assert {side.model for side in comparison.sides.values()} <= BUILD.keys()
+        assert "{batch}" in comparison.what
 
-    return {
-        "what": "images/s training M; sides take turns",
-        "machine": machine,
-        "images_per_second": {"ours, fp32": ratio(10.0), "ours, bf16": ratio(27.0)},
-        "times_timm": {"ours, fp32": ratio(1.0), "ours, bf16": ratio(0.9)},
-        "times_timm_fp32": {"ours, fp32": ratio(1.0), "ours, bf16": ratio(2.7)},
-    }
+
+def test_settings_that_are_tried_are_the_compiler_s() -> None:
+    import torch._inductor.config as config
+    from comparisons import INDUCTOR
+
+    for tried in INDUCTOR.values():
+        with config.patch(tried):
+            pass
 
 
-def test_nano_on_a_gpu_on_a_small_scale(
-    script: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    small = (
-        "--steps",
-        "2",
-        "--batch_size",
-        "8",
-        "--dataset",
-        "digits",
-        "--folder",
-        str(tmp_path / "runs"),
+def test_without_bf16_nothing_of_bf16_is_tried() -> None:
+    from comparisons import comparisons
+
+    for comparison in comparisons(False, "fp32").values():
+        assert all(side.precision == "fp32" for side in comparison.sides.values())
+        assert not any(side.loop == "masters" for side in comparison.sides.values())
+
+
+def test_a_side_in_a_process_of_its_own() -> None:
+    from sides import Side
+    from workers import SideError, Worker
+
+    worker = Worker(small(), Side(precision="fp32", compile=False), CPU, threads=1)
+    try:
+        assert worker.warm_up() > 0
+        images, seconds = worker.turn()
+        assert images == 2 and seconds > 0
+        worker.process.kill()
+        with pytest.raises(SideError, match="its process"):
+            worker.turn()
+    finally:
+        worker.stop()
+    assert not worker.process.is_alive()
+
+
+def test_why_a_side_cannot_be_built_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import workers
+    from sides import Side
+
+    sent: list[Any] = []
+    line = SimpleNamespace(send=sent.append, recv=lambda: "turn")
+    task = replace(small(), model="Mixer-None")
+    workers.serve(line, task, Side(), "cpu", None)
+    ((worked, why),) = sent
+    assert not worked and why.startswith("ValueError") and "Mixer-None" in why
+
+
+def test_a_whole_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm", reason="timm is not installed (extra [bench])")
+    import sides
+    import speed
+
+    # Half a minute each, for nothing here.
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    monkeypatch.setattr(sides.Product, "step", lambda self: None)
+    monkeypatch.setattr(sides, "time_by_part", lambda step, steps: {"other": 1.0})
+    path = tmp_path / "speed.json"
+    arguments = ["--only", "nano-training", "--dataset", "digits", "--batch_size", "2"]
+    arguments += ["--steps", "1", "--rounds", "1", "--device", "cpu", "--precision", "fp32"]
+    monkeypatch.setattr(
+        sys, "argv", ["speed.py", *arguments, "--in_process", "--output", str(path)]
     )
-    arguments = ("--recipes", "nano-scratch-gpu", *small, "--output", str(tmp_path / "found.json"))
-    if not hasattr(torch.optim, "Muon"):
-        pytest.skip("needs torch 2.9 or later")
-    (result,) = script("nano_gpu", *arguments)["runs"]
-    assert result["num_steps"] == 2 and result["recipe"] == "nano-scratch-gpu"
-    assert (tmp_path / "runs" / "nano-scratch-gpu" / "model.npz").exists()
+    assert speed.main() == 0
+    found = json.loads(path.read_text())["comparisons"]["nano-training"]
+    assert found["left_out"] == {} and found["rounds"] == 1
+    assert len(found["sides"]) == 6 and len(found["ratios"]) == 6
+    assert found["what"].startswith("training Mixer-Nano_4, 32 px, batches of 2, ")
+    assert found["machine"]["device"] == "cpu" and "--only nano-training" in found["command"]
+
+
+def test_an_unknown_comparison_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import speed
+
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--only", "huge"])
+    with pytest.raises(SystemExit):
+        speed.main()
+    assert "expected some of nano-training" in capsys.readouterr().err

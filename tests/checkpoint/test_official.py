@@ -242,7 +242,9 @@ def test_no_network(tmp_path):
 def test_official_addresses(monkeypatch, tmp_path):
     asked = []
     monkeypatch.delenv("MIXER_CHECKPOINT_URL", raising=False)
-    monkeypatch.setattr(official, "_fetch", lambda url, part, *_: (asked.append(url), part.touch()))
+    monkeypatch.setattr(
+        official.transfer, "fetch", lambda url, part, *_: (asked.append(url), part.touch())
+    )
     for name in official.OFFICIAL_FILES:
         with pytest.raises(CheckpointError):
             download(name, tmp_path)
@@ -262,7 +264,9 @@ def test_unknown_name(tmp_path):
 
 
 def test_a_full_disk_is_noticed_before_the_transfer(fetch, server, monkeypatch):
-    monkeypatch.setattr(official.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10})())
+    monkeypatch.setattr(
+        official.transfer.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10})()
+    )
     with pytest.raises(ConnectionError, match="10 are free on the disk"):
         fetch(attempts=1)
 

@@ -64,9 +64,9 @@ def test_file_holds_what_the_documentation_says(root, small):
         ({"y_test": np.zeros(3)}, "y_test: expected 3 integer labels, found float64"),
         (
             {"y_train": np.array([0, 1, 2, 3, 0, 1])},
-            "y_train: expected labels 0 to 2, found 0 to 3",
+            "y_train: expected labels 0 to 2 for 3 classes, found 0 to 3",
         ),
-        ({"y_test": np.array([0, -1, 0])}, "y_test: expected labels 0 to 2, found -1 to 0"),
+        ({"y_test": np.array([0, -1, 0])}, "y_test: expected labels 0 to 2 .*, found -1 to 0"),
         ({"classes": np.array([0, 1, 2])}, "classes: expected a list of names, found int64"),
         ({"classes": np.array([*CLASSES], dtype=object)}, "expected plain arrays: Object arrays"),
     ],
@@ -134,7 +134,7 @@ def test_a_near_name_is_offered(root, small, typed, meant):
     assert str(error.value).endswith(f"; did you mean {meant}?" if meant else f"'{typed}'")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "folder:anywhere", "small"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "folder:.", "small"])
 def test_names_of_data_sets_that_are_here_or_can_be_had(root, small, name):
     load.write_npz(root / "small.npz", small)
     data.check_name(name)

@@ -66,7 +66,7 @@ def test_boxes_keep_to_their_limits():
 
 
 def test_every_place_is_as_likely():
-    boxes = data.sample_crop_boxes(
+    boxes = data.sample_torchvision_boxes(
         5000, (8, 6), scale=(1 / 3, 1 / 3), ratio=(1, 1), generator=seeded()
     )
     assert (boxes[:, 2:] == 4).all()
@@ -83,7 +83,7 @@ def test_boxes_are_spread_as_torchvision_s():
     theirs = torch.tensor(
         [RandomResizedCrop.get_params(image, [0.05, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)]
     )
-    mine = data.sample_crop_boxes(3000, (32, 32), generator=seeded())
+    mine = data.sample_torchvision_boxes(3000, (32, 32), generator=seeded())
     assert torch.allclose(mine.float().mean(0), theirs.float().mean(0), atol=0.6)
     assert torch.allclose(mine.float().std(0), theirs.float().std(0), atol=0.4)
 

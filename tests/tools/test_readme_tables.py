@@ -127,12 +127,18 @@ def test_table_of_results(results: Stored) -> None:
 
 def test_the_readme_has_the_table_of_results(results: Stored) -> None:
     results(SOME_RUNS)
-    assert "README.md" in figures.stale()
-    assert figures.table() in figures.readme_with_tables()
+    assert {"README.md", "benchmarks/README.md"} <= set(figures.stale())
+    readme, benchmarks = map(figures.with_tables, figures.TABLES_IN)
+    assert figures.short_table() in readme and figures.table() in benchmarks
+    first, *_, last = figures.short_table().splitlines()[2:]
+    assert first == "| ImageNet | Mixer-B/16 | 96.72 % | 96.17 % | 2 |"
+    assert last == "| Tiny ImageNet-200 at 32 px | Mixer-Nano/4 | – | 75.00 % | 1 |"
+    assert max(map(len, figures.short_table().splitlines())) <= 100
 
 
-def test_the_table_of_results_is_not_stale() -> None:
-    assert "README.md" not in figures.stale(), "run python tools/figures.py"
+def test_no_table_is_stale() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in figures.TABLES_IN}
+    assert not pages & set(figures.stale()), "run python tools/figures.py"
 
 
 def test_stale_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,19 +171,62 @@ def test_other_tables_come_from_their_files(
     assert figures.transfer_table().splitlines()[-1] == (
         "| 500 | 55.0 % (50.00 to 60.00 %), 2 seeds | 25.0 % (20.00 to 30.00 %), 2 seeds |"
     )
-    speeds = {
-        "what": "images/s training Some-Model at 32 px; sides take turns",
-        "machine": {"device": "cpu", "processor": "Some processor", "threads": 2},
-        "images_per_second": {"ours": {"median": 300.4}, "the obvious loop": {"median": 100.0}},
-        "times_the_obvious_loop": {
-            "the obvious loop": {"median": 1.0, "low": 1.0, "high": 1.0},
-            "ours": {"median": 3.0, "low": 2.5, "high": 3.5},
+
+
+def test_what_a_transfer_costs_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    run = {"labels": 500, "accuracy": 0.5, "num_steps": 2000, "seconds": 300.0}
+    longer = "pre-trained, as long"
+    runs = [{**run, "start": start} for start in ("pre-trained", "from scratch", longer)]
+    found = {"runs": runs, "pre_training": {"steps": 46860, "hours": 2.4}}
+    (tmp_path / "transfer.json").write_text(json.dumps(found))
+    head, _, row, cost = figures.transfer_table().splitlines()
+    assert head == f"| labelled images | pre-trained | from scratch | {longer} |"
+    assert row.count("50.0 % (50.00 to 50.00 %), 1 seeds; 2,000 steps, 5.0 min") == 3
+    assert cost == "|  | pre-training took 46,860 steps and 2.4 h |  |  |"
+
+
+def test_speeds_of_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    comparison = {
+        "what": "training M",
+        "rounds": 7,
+        "sides": {
+            "ours": {
+                "images_per_second": {"median": 300.4},
+                "share_of_a_large_product": {"median": 0.461},
+            },
+            "theirs": {"images_per_second": {"median": 100.0}},
         },
+        "ratios": [
+            {"side": "ours", "base": "theirs", "median": 3.004, "low": 2.5, "high": 3.5},
+            {"side": "theirs", "base": "ours", "median": 0.333, "low": 0.3, "high": 0.4},
+        ],
     }
-    (tmp_path / "small_model_speed-cpu.json").write_text(json.dumps(speeds))
-    assert figures.speed_table().splitlines()[2:] == [
-        "| Some-Model at 32 px; Some processor, 2 threads | ours | 300 | **3.0** × the obvious "
-        "loop | 2.5 to 3.5 |"
+    machines = {
+        "cpu": {"device": "cpu", "processor": "P", "threads": 2, "cpu_capability": "AVX512"},
+        "cuda": {"device": "G"},
+    }
+    for name, machine in machines.items():
+        found = {"comparisons": {"nano": {**comparison, "machine": machine}}}
+        (tmp_path / f"speed-{name}.json").write_text(json.dumps(found))
+    first, second, *others = figures.speed_table().splitlines()[2:]
+    where = "training M; P (AVX512), 2 threads; 7 rounds"
+    assert first == f"| {where} | ours | 300 | 46 % | **3.00** × theirs | 2.50 to 3.50 |"
+    assert second == f"| {where} | theirs | 100 |  | **0.33** × ours | 0.30 to 0.40 |"
+    assert all("| training M; G; 7 rounds |" in line for line in others) and len(others) == 2
+
+
+def test_a_run_from_scratch_is_no_fine_tuning(results: Stored) -> None:
+    fine = a_run("Mixer-Nano_4", 0.8, checkpoint_sha256="a", num_steps=100)
+    scratch = a_run("Mixer-Nano_4", 0.9, checkpoint_sha256=None, upstream="random weights")
+    results([fine, scratch])
+    labels = [row["label"] for row in figures.accuracies()][-2:]
+    assert labels == [
+        "Mixer-Nano/4,\nTiny ImageNet-200 at 32 px",
+        "Mixer-Nano/4, from scratch,\nrandom weights",
     ]
 
 

@@ -84,11 +84,11 @@ def test_a_damaged_image_of_a_folder_is_refused_or_left_out(command, pets, capsy
 
 def test_a_folder_without_images_or_classes_is_refused(command, pets, capsys):
     there = (*NANO, "--dataset", f"folder:{pets}")
-    for image in (pets / "test" / "light").iterdir():
+    for image in (pets / "train" / "light").iterdir():
         image.unlink()
     assert command(*there) == 1
     assert (
-        "test/light: expected at least one image of this class, found none"
+        "train/light: expected at least one image of this class, found none"
         in capsys.readouterr().err
     )
     shutil.rmtree(pets / "train")

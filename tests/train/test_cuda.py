@@ -20,6 +20,7 @@ from helpers import SHORT, TINY, Rank, make_data, needs_muon, same_weights, tiny
 from torch.nn.parallel import DistributedDataParallel
 
 from mixer.config import MODELS, MixerConfig
+from mixer.cost import activation_bytes
 from mixer.data import ImageData, load_data, normalize, resize
 from mixer.model import MlpMixer, create_model
 from mixer.train import (
@@ -28,7 +29,6 @@ from mixer.train import (
     Loop,
     Recipe,
     TrainingError,
-    activation_bytes,
     cli,
     device,
     distributed,
@@ -236,6 +236,39 @@ def test_sgd_and_adamw_are_fused(monkeypatch: pytest.MonkeyPatch, precision: str
         run(tiny_model(), recipe_of(optimizer, num_steps=1, warmup_steps=0), precision)
     assert [type(optimizer).__name__ for optimizer in built] == ["SGD", "AdamW"]
     assert all(optimizer.defaults["fused"] for optimizer in built)
+
+
+@pytest.mark.parametrize("augmentation", ["inception", "torchvision_crop", "pad_crop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_step_waits_for_the_device(precision: str, optimizer: str, augmentation: str) -> None:
+    recipe = replace(recipe_of(optimizer, ema_decay=0.9), augmentation=augmentation)
+    loop = Loop(tiny_model().to(DEVICE), make_data().to(DEVICE), recipe, precision)
+    # What is made in the first steps may wait.
+    for _ in range(2):
+        loop.run_step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            loop.run_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    loop.read()
+    assert loop.history.steps == list(range(5)) and np.isfinite(loop.history.loss).all()
+
+
+@needs_muon
+def test_muon_s_step_is_compiled_into_what_it_is_in_eager_mode() -> None:
+    pytest.importorskip("triton")
+    torch.compiler.reset()
+    models = [tiny_model(), tiny_model()]
+    recipe = recipe_of("muon", warmup_steps=0)
+    one, other = (
+        run(model, recipe, compile=compile)
+        for model, compile in zip(models, (False, True), strict=True)
+    )
+    np.testing.assert_allclose(other.loss, one.loss, rtol=2e-2)
+    assert_close_weights(*models, 2e-2)
 
 
 def test_precision_by_itself_is_what_the_device_does_natively() -> None:

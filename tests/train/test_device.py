@@ -1,12 +1,10 @@
-"""Device, precision and memory: what is picked."""
-
-from types import SimpleNamespace
+"""Device and precision: what is picked."""
 
 import pytest
 import torch
+from helpers import SHORT, tiny_model
 
-import mixer
-from mixer.train import activation_bytes, device, pick_accumulation, pick_precision, tf32
+from mixer.train import device, finetune, pick_device, pick_precision, tf32
 
 
 def test_precision_is_what_the_device_does_natively(monkeypatch):
@@ -28,69 +26,59 @@ def test_precision_is_what_the_device_does_natively(monkeypatch):
     assert pick_precision(torch.device("cpu"), "fp32") == "fp32"
 
 
-@pytest.mark.parametrize(
-    ("gigabytes", "precision", "name", "parts"),
-    [
-        # Colab's T4: 128 images at a time.
-        (15, "fp16", "Mixer-B_16", 4),
-        # An H100.
-        (79, "bf16", "Mixer-B_16", 1),
-        (79, "fp32", "Mixer-B_16", 2),
-        (40, "bf16", "Mixer-B_16", 2),
-        (15, "fp16", "Mixer-Nano_4", 1),
-    ],
-)
-def test_batch_is_split_as_the_memory_asks(monkeypatch, gigabytes, precision, name, parts):
-    memory = SimpleNamespace(total_memory=gigabytes * 10**9)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
-    config = mixer.MODELS[name]
-    assert pick_accumulation(config, 512, torch.device("cuda"), precision) == parts
-    assert pick_accumulation(config, 512, torch.device("cpu"), precision) == 1
-
-
-@pytest.mark.parametrize("name", ["Mixer-S_32", "Mixer-Nano_4"])
-def test_activation_bytes_are_what_autograd_keeps(name):
-    model = mixer.create_model(name, num_classes=10)
-    size = model.config.image_hw[0]
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    def kept(count):
-        storages = {}
-
-        def pack(tensor):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                # Held, so that no address comes twice.
-                storages[storage.data_ptr()] = (
-                    storage.nbytes(),
-                    tensor,
-                )
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            logits = model(torch.zeros(count, 3, size, size))
-        assert logits.requires_grad
-        return sum(nbytes for nbytes, _ in storages.values())
-
-    each = (kept(4) - kept(2)) / 2
-    # Without stem and head.
-    assert activation_bytes(model.config) == pytest.approx(each, rel=0.06)
-
-
-def test_a_batch_is_never_split_further_than_into_images(monkeypatch):
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=1)
-    )
-    assert pick_accumulation(mixer.MODELS["Mixer-B_16"], 6, torch.device("cuda"), "fp16") == 6
-
-
-def test_fp32_is_tf32_on_a_gpu_and_afterwards_as_before():
-    before = torch.get_float32_matmul_precision()
-    with tf32(torch.device("cuda")):
-        assert torch.get_float32_matmul_precision() == "high"
-    with tf32(torch.device("cpu")):
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_fp32_is_tf32_on_a_gpu_and_afterwards_as_before(before):
+    ours = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        with tf32(torch.device("cuda")):
+            assert torch.get_float32_matmul_precision() == "high"
         assert torch.get_float32_matmul_precision() == before
-    assert torch.get_float32_matmul_precision() == before
+        with tf32(torch.device("cpu")):
+            assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(ours)
+
+
+@pytest.fixture
+def newer_setting():
+    """Somebody has set TF32 the newer way, after which asking the old way raises."""
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("this torch has the old setting only")
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32"
+    with pytest.raises(RuntimeError):
+        torch.get_float32_matmul_precision()
+    yield matmul
+    matmul.fp32_precision = before
+
+
+def test_the_newer_tf32_setting_is_no_obstacle(data, newer_setting):
+    finetune(tiny_model(), data, SHORT, device="cpu", precision="fp32", progress=False)
+    assert newer_setting.fp32_precision == "tf32"
+    with tf32(torch.device("cuda")):
+        # Parts of ``torch.compile`` ask for it.
+        assert torch.get_float32_matmul_precision() == "high"
+        assert newer_setting.fp32_precision == "tf32"
+    assert newer_setting.fp32_precision == "tf32"
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "cuda", "meta", "vulkan", "gpu"])
+def test_a_device_that_is_not_here_is_refused_in_a_line(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"^device: expected .*found '?{name}") as caught:
+        pick_device(name)
+    assert "\n" not in str(caught.value)
+    assert pick_device() == torch.device("cpu")
+
+
+def test_the_best_device_at_hand(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device() == pick_device("mps") == torch.device("mps")
 
 
 def test_bad_precision():

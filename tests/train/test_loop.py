@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from helpers import SHORT, needs_muon, official_schedule, rich, run, same_weights, tiny_model
 
 from mixer.data import normalize
-from mixer.train import Loop, TrainingError, batch_indices
+from mixer.train import Loop, TrainingError, batch_indices, scoring
 from mixer.train import loop as loop_module
 
 
@@ -129,7 +129,7 @@ class Halving:
     """
 
     def __init__(self):
-        self.value, self.stepped = 8.0, 0
+        self.value = 8.0
 
     def is_enabled(self):
         return True
@@ -144,10 +144,6 @@ class Halving:
         for group in optimizer.param_groups:
             for p in group["params"]:
                 p.grad /= self.value
-
-    def step(self, optimizer):
-        self.stepped += 1
-        optimizer.step()
 
     def update(self):
         self.value /= 2
@@ -165,16 +161,21 @@ def test_an_infinite_gradient_under_fp16_leaves_all_weights_as_they_were(data):
     # AdamW's, not Muon's.
     infinite = model.head.weight.register_hook(lambda grad: grad * float("inf"))
     loop.run_step()
-    assert loop.scaler.stepped == 0 and loop.step == 1
+    loop.read()
+    assert loop.step == 1 and loop.history.skipped_steps == [0]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    loop.scaler.value = 2.0**-11
-    with pytest.raises(TrainingError, match="the norm of its gradient"):
-        loop.run_step()
+    loop.scaler.value = 2.0**-10
+    loop.run_step()
+    with pytest.raises(TrainingError, match=r"^step 1: .* the norm of its gradient inf"):
+        loop.read()
     infinite.remove()
     model.zero_grad()
     loop.scaler.value = 1.0
     loop.run_step()
-    assert loop.scaler.stepped == 2 and not torch.equal(model.stem.weight, before["stem.weight"])
+    loop.read()
+    assert loop.history.steps == [0, 2] and loop.history.skipped_steps == [0]
+    assert not torch.equal(model.stem.weight, before["stem.weight"])
+    assert not torch.equal(model.head.weight, before["head.weight"])
 
 
 def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
@@ -203,7 +204,7 @@ def test_out_of_memory_elsewhere_says_what_to_try(data, monkeypatch):
     ):
         run(tiny_model(), data)
     monkeypatch.undo()
-    monkeypatch.setattr(loop_module, "evaluate", full)
+    monkeypatch.setattr(scoring, "evaluate", full)
     with pytest.raises(
         TrainingError, match=r"while testing 6 images at a time; try --eval_batch_size 3$"
     ):
@@ -225,10 +226,17 @@ def test_images_per_second_leaves_out_the_first_step_of_a_process(data, monkeypa
     monkeypatch.setattr(loop_module.time, "perf_counter", lambda: now)
     loop = Loop(tiny_model(), data, SHORT)
     loop.run_step()
-    assert loop.images_per_second() == 12 / 100
+    loop.read()
+    loop.history.note_speed(12)
+    assert loop.history.images_per_second == 12 / 100
     for _ in range(3):
         loop.run_step()
-    assert loop.images_per_second() == 3 * 12 / 4
-    assert loop.history.seconds == 104
+        # Tests and files come between steps.
+        now += 50
+        loop.read()
+        now += 1000
+    loop.history.note_speed(12)
+    assert loop.history.images_per_second == 3 * 12 / 154
+    assert loop.history.seconds == 254
     loop.finish()
-    assert loop.history.images_per_second == 9
+    assert loop.history.images_per_second == 3 * 12 / 154

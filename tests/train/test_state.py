@@ -108,10 +108,9 @@ def test_resume_with_other_settings_says_which(data, tmp_path):
     assert "learning_rate: 0.03 there, 0.5 now" in str(caught.value)
     assert "num_steps: 6 there, 9 now" in str(caught.value)
     assert "batch_size" not in str(caught.value)
+    fewer = replace(data, x_train=data.x_train[:29], y_train=data.y_train[:29])
     with pytest.raises(ValueError, match="train_images: 30 there, 29 now"):
-        run(
-            tiny_model(), replace(data, x_train=data.x_train[:29]), output_dir=tmp_path, resume=True
-        )
+        run(tiny_model(), fewer, output_dir=tmp_path, resume=True)
     with pytest.raises(ValueError, match="tokens_mlp_dim: 6 there, 7 now"):
         run(
             tiny_model(config=replace(TINY, tokens_mlp_dim=7)),

@@ -84,8 +84,9 @@ def test_inputs_that_do_not_fit(data):
         run(tiny_model(config=replace(TINY, num_classes=2)), data)
     with pytest.raises(ValueError, match="a divisor of the batch size 12, found 5"):
         run(tiny_model(), data, gradient_accumulation_steps=5)
-    with pytest.raises(ValueError, match="0 to train on"):
-        run(tiny_model(), replace(data, x_train=data.x_train[:0], y_train=data.y_train[:0]))
+    one = replace(data, x_train=data.x_train[:1], y_train=data.y_train[:1])
+    with pytest.raises(ValueError, match=r"1 to train on \(50% are used\)"):
+        run(tiny_model(), one, replace(SHORT, train_fraction=0.5))
 
 
 def test_finetune_takes_recipes_by_name(data, monkeypatch):

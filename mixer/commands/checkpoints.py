@@ -1,0 +1,56 @@
+"""Which checkpoint a command is about: by name, by file, or the best at hand."""
+
+from pathlib import Path
+
+# Google's with readable classes first, the more accurate of two on ImageNet before the other.
+_GOOGLES = ("Mixer-B_16", "Mixer-L_16", "Mixer-B_16-21k", "Mixer-L_16-21k")
+_OURS = ("Mixer-Nano_4-cifar10-scratch", "Mixer-Nano_4-cifar10", "Mixer-Nano_4")
+
+
+def best() -> Path:
+    """Google's, if one is in the cache, else the most accurate of those in this package."""
+    from mixer.checkpoint import bundled, official_path
+
+    there = (path for name in _GOOGLES if (path := official_path(name)).exists())
+    return next(there, bundled(_OURS[0]))
+
+
+def is_googles(path: Path) -> bool:
+    """Whether it is a file of Google's in the cache."""
+    from mixer.checkpoint import official_path
+
+    return path in [official_path(name) for name in _GOOGLES]
+
+
+def find(text: str, fetch: bool = False) -> Path:
+    """The checkpoint of that name, or the file.
+
+    Args:
+        text: a name of Google's or of ours, or the path of a file.
+        fetch: whether one of Google's may be downloaded.
+
+    Raises:
+        ValueError: neither; says which names there are.
+        OSError: one of Google's that is not in the cache.
+    """
+    from mixer.checkpoint import OFFICIAL_FILES, bundled_names, official_path, pretrained
+
+    if Path(text).exists():
+        return Path(text)
+    if text in OFFICIAL_FILES and not fetch and not official_path(text).exists():
+        raise FileNotFoundError(f"{text}: not in the cache; mixer download {text} puts it there")
+    known = [*OFFICIAL_FILES, *bundled_names()]
+    if text in known:
+        return pretrained(text)
+    raise ValueError(f"checkpoint: expected a file or one of {', '.join(known)}, found {text!r}")
+
+
+def described(path: Path) -> str:
+    """A line on what a checkpoint is, for those who did not choose it."""
+    from mixer.checkpoint import bundled_names, read_config
+
+    if path.stem not in bundled_names():
+        return str(path)
+    config = read_config(path)
+    size = f"{config.image_hw[0]} px, {config.num_classes} classes"
+    return f"{path.stem}, the small one of this package ({size})"

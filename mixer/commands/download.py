@@ -1,0 +1,48 @@
+"""``mixer download``: Google's checkpoints and the CIFAR data sets, kept for later."""
+
+import argparse
+from pathlib import Path
+
+NAME = "download"
+HELP = "fetch Google's checkpoints, or CIFAR-10, or find them where they are"
+EXAMPLES = """\
+mixer download Mixer-B_16                 240 MB, into the cache folder or MIXER_DATA
+mixer download Mixer-B_16-21k cifar10     several, one after another
+mixer download Mixer-B_16 --root folder   into a folder of your own
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Names, and the folder."""
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="Mixer-B_16, Mixer-L_16, the same with -21k, cifar10 or cifar100",
+    )
+    parser.add_argument("--root", type=Path, help="the folder (default: MIXER_DATA or the cache)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch what is missing; prints where each thing is.
+
+    Raises:
+        ValueError: an unknown name, before anything is fetched; or what came is not the file.
+        OSError: not to be had; says where to put it by hand.
+    """
+    from mixer.checkpoint import OFFICIAL_FILES, download
+    from mixer.data import load_data
+    from mixer.data.sources import TORCHVISION
+    from mixer.files import data_dir
+
+    known = [*OFFICIAL_FILES, *TORCHVISION]
+    for name in args.names:
+        if name not in known:
+            raise ValueError(f"download: expected one of {', '.join(known)}, found {name!r}")
+    for name in args.names:
+        if name in OFFICIAL_FILES:
+            print(download(name, args.root))
+        else:
+            load_data(name, args.root)
+            print((args.root or data_dir()) / f"{name}.npz")
+    return 0

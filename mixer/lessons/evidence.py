@@ -1,0 +1,28 @@
+"""What was measured before and the notebooks show: the results that come with the package.
+
+They lie in ``benchmarks/results``, where the scripts of ``benchmarks/`` write them. The folder
+``results`` here is a link to it, so that a wheel holds copies.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve().parent / "results"
+# A checkout on Windows may have made a plain file of the link.
+FOLDER = _HERE if _HERE.is_dir() else _HERE.parents[2] / "benchmarks" / "results"
+
+
+def results(name: str) -> dict[str, Any]:
+    """The results of a benchmark, such as ``"cifar10"``, ``"transfer"`` or ``"permutation"``.
+
+    ``results("transfer")["runs"]`` is a list of runs; the script of that name in ``benchmarks/``
+    says what each holds (for ``cifar10`` it is ``reproduce.py``).
+
+    Raises:
+        ValueError: there are none of that name; says which there are.
+    """
+    known = sorted(file.stem for file in FOLDER.glob("*.json"))
+    if name not in known:
+        raise ValueError(f"results: expected one of {', '.join(known)}, found {name!r}")
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
