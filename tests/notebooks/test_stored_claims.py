@@ -63,27 +63,92 @@ def test_cells_are_short(path):
         assert not [line for line in lines if len(line) > 100 and "http" not in line]
 
 
+def numbers(pattern, text):
+    """Every number that a pattern finds, in order."""
+    return [float(found.replace(",", "")) for found in re.findall(pattern, text)]
+
+
+def test_what_notebook_1_says_of_filters_and_costs():
+    _, printed = prose_and_outputs(FOLDER / "01_patch_embedding.ipynb")
+    brightness, _, _, red_blue = numbers(r"in the sky, on average +([+-]\d+)", printed)
+    assert brightness > 100 and red_blue < -10
+    medians = numbers(r"median roughness (0\.\d+)", printed)
+    assert 0.5 < medians[0] < medians[1]
+    smoother, every = re.findall(r"(\d+) of (\d+) learned filters are smoother", printed)[0]
+    assert 0 < int(smoother) < int(every) / 2
+    assert "less than token mixing for P = [14, 16, 28, 32, 56]" in printed
+    assert "in each row: [9, 9, 9, 9, 9, 9, 9, 9]" in printed and "matrix: 18" in printed
+
+
+def test_what_notebook_2_says_of_reach_and_order():
+    _, printed = prose_and_outputs(FOLDER / "02_token_and_channel_mixing.ipynb")
+    assert numbers(r"(\d+) of 20 entries changed", printed) == [4, 5, 20, 4]
+    assert "channel mixing then mean: the same for tokens in another order: True" in printed
+    assert "token mixing   then mean: the same for tokens in another order: False" in printed
+    assert "one token-mixing MLP     150,528 weights, with biases   151,108 para" in printed
+
+
+def test_what_notebook_2_says_of_depth():
+    _, printed = prose_and_outputs(FOLDER / "02_token_and_channel_mixing.ipynb")
+    growth = r"from 4 to 24 blocks: table × (\S+), gradient × (\S+)"
+    neither, skip, norm, both = [
+        (float(table), float(gradient)) for table, gradient in re.findall(growth, printed)
+    ]
+    assert max(neither) < 1e-9 and min(skip) > 1000
+    assert norm[0] < 2 and norm[1] > 10
+    assert min(both) > 1 and max(both) < 3.5
+
+
+def test_what_notebook_2_says_of_gelus_and_kernels():
+    _, printed = prose_and_outputs(FOLDER / "02_token_and_channel_mixing.ipynb")
+    rounding, gelu = numbers(r"logits change by (\S+),", printed)
+    assert gelu > 100 * rounding
+    assert printed.count("the same classes win: True") == 2
+    (times,) = numbers(r"features about ([\d,]+) times as much as the GELU", printed)
+    assert times > 100
+    assert max(map(abs, numbers(r"correlation of neighbours (\S+)", printed))) < 0.1
+
+
+def test_what_notebook_3_says_of_the_bugs():
+    _, printed = prose_and_outputs(FOLDER / "03_the_mixer.ipynb")
+    assert "found something: {'ours': 0, 'A': 1, 'B': 4, 'C': 1, 'D': 4, 'E': 4}" in printed
+    found = re.findall(r"([ABCE]): +(\d+)% of the tiles change, logits off by (\S+)", printed)
+    changed = {name: int(share) for name, share, _ in found}
+    apart = {name: float(size) for name, _, size in found}
+    assert changed["A"] <= 3 >= changed["C"] and 5 < changed["E"] < changed["B"]
+    assert max(apart["A"], apart["C"]) < 0.01 < apart["B"] < apart["E"] > 5
+
+
 def test_what_notebook_3_says_of_its_training():
-    prose, printed = prose_and_outputs(FOLDER / "03_the_mixer.ipynb")
-    curve = [float(value) for value in re.findall(r"test accuracy (0\.\d+)", printed)]
-    assert curve[0] < 0.2 and curve[-1] > 0.5 and len(curve) == 10
-    assert "starts near guessing" in " ".join(prose.split())
-
+    _, printed = prose_and_outputs(FOLDER / "03_the_mixer.ipynb")
+    curve = numbers(r"test accuracy (0\.\d+)", printed)
+    assert len(curve) == 10 and curve[0] > 0.2 and curve[-1] > 0.5
+    assert abs(numbers(r"accuracy 0\.\d+, loss (\d\.\d+)", printed)[0] - 2.3026) < 1e-3
     colour = number(r"accuracy (0\.\d+) in colour", printed)
-    grey = number(r"in colour, (0\.\d+) in grey", printed)
-    assert 0.2 < grey < colour - 0.05
-
-    for group in ("animals", "vehicles"):
-        stayed = number(rf"{group}: (\d+%) of the mistakes stay", printed)
-        assert stayed > 0.1 + number(rf"{group}: .*, (\d+%) if all were alike", printed)
+    assert 0.3 < number(r"in colour, (0\.\d+) in grey", printed) < colour - 0.1
     assert number(r"the package's own (0\.\d+)", printed) > colour
 
 
-def test_what_notebook_3_says_of_single_confusions():
+def test_what_notebook_3_says_of_mistakes():
     prose, printed = prose_and_outputs(FOLDER / "03_the_mixer.ipynb")
-    pairs = set(re.findall(r"% of (\w+) taken for (\w+)", printed))
-    said = set(re.findall(r"\*(\w+)\* → \*(\w+)\*", prose))
-    assert said and said <= pairs
+    for group in ("animals", "vehicles"):
+        stayed = number(rf"{group}: (\d+%) of the mistakes stay", printed)
+        assert stayed > 0.1 + number(rf"{group}: .*, (\d+%) if all were alike", printed)
+    (said,) = re.findall(r"said: (.*)", printed)
+    assert said.split(", ").count("ship") >= 4
+    named = re.findall(r"\*(\w+)\* → \*(\w+)\*", prose)
+    crossing = printed[printed.index("The largest that do not stay:") :]
+    assert named == re.findall(r"% of (\w+) taken for (\w+)", crossing)[:1]
+
+
+def test_what_notebook_4_says_of_mistakes():
+    _, printed = prose_and_outputs(FOLDER / "04_official_checkpoints.ipynb")
+    rungs = re.findall(r"block 1 (\S+), block 8 (\S+), logits (\S+)", printed)
+    ours, epsilon, gelu, both = [tuple(map(float, errors)) for errors in rungs]
+    assert gelu == both and gelu[1] > 2 * gelu[0] and gelu[0] > 3 * epsilon[0]
+    assert 0.5 < epsilon[1] / epsilon[0] < 2 and epsilon[0] > 10 * ours[0]
+    *others, reshaped = numbers(r"relative error of the logits (\S+)", printed)
+    assert min(others) > 0.5 and max(others) < reshaped
 
 
 def test_what_notebook_4_says_of_the_photographs():
