@@ -136,7 +136,7 @@ def test_what_notebook_3_says_of_mistakes():
         assert stayed > 0.1 + number(rf"{group}: .*, (\d+%) if all were alike", printed)
     (said,) = re.findall(r"said: (.*)", printed)
     assert said.split(", ").count("ship") >= 4
-    named = re.findall(r"\*(\w+)\* → \*(\w+)\*", prose)
+    named = re.findall(r"\*(\w+)\*\s→\s\*(\w+)\*", prose)
     crossing = printed[printed.index("The largest that do not stay:") :]
     assert named == re.findall(r"% of (\w+) taken for (\w+)", crossing)[:1]
 
