@@ -1,4 +1,4 @@
-"""The project's files agree with each other, and the stored notebooks are fit to be read without a kernel."""
+"""The project's files agree with each other; stored notebooks can be read without a kernel."""
 
 import importlib.util
 import json
@@ -13,7 +13,9 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SPEC = importlib.util.spec_from_file_location("set_repository", ROOT / "tools" / "set_repository.py")
+SPEC = importlib.util.spec_from_file_location(
+    "set_repository", ROOT / "tools" / "set_repository.py"
+)
 set_repository = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(set_repository)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -37,7 +39,7 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
-# ------------------------------------------------------------------------------- packages and commands
+# ---------------------------------------------------------------------------- packages and commands
 
 
 def test_the_packages_are_the_same_everywhere():
@@ -102,19 +104,25 @@ def test_links_inside_the_readme_lead_somewhere():
         assert (ROOT / path).exists(), path
 
 
-# ------------------------------------------------------------------------------------ stored notebooks
+# --------------------------------------------------------------------------------- stored notebooks
 
 
 def test_the_notebooks_are_there():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(1, len(NOTEBOOKS) + 1)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [
+        f"{n:02d}" for n in range(1, len(NOTEBOOKS) + 1)
+    ]
 
 
 def test_stored_from_one_run_top_to_bottom(notebook):
-    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(
+        range(1, len(code_cells(notebook)) + 1)
+    )
 
 
 def test_no_errors_are_stored(notebook):
-    assert not [o for cell in code_cells(notebook) for o in cell.outputs if o.output_type == "error"]
+    assert not [
+        o for cell in code_cells(notebook) for o in cell.outputs if o.output_type == "error"
+    ]
 
 
 def test_outputs_and_pictures_are_stored(notebook):
@@ -143,7 +151,7 @@ def test_no_path_of_a_machine(notebook):
 
 
 def test_shows_without_a_kernel(notebook):
-    """GitHub takes a notebook with widgets but no state for invalid, and shows a bare widget as nothing."""
+    """GitHub takes a notebook with widgets but no state for invalid, a bare widget for nothing."""
     assert "widgets" not in notebook.metadata
     for cell in code_cells(notebook):
         for output in cell.outputs:
@@ -155,7 +163,9 @@ def test_metadata_does_not_differ_between_machines(notebook):
     language = dict(notebook.metadata.language_info)
     assert re.fullmatch(r"3\.\d+\.\d+", language.pop("version"))
     assert language == LANGUAGE
-    assert [cell.id for cell in notebook.cells] == [f"cell-{n:02d}" for n in range(len(notebook.cells))]
+    assert [cell.id for cell in notebook.cells] == [
+        f"cell-{n:02d}" for n in range(len(notebook.cells))
+    ]
 
 
 def test_ends_with_summary_and_exercises(notebook):
@@ -167,7 +177,9 @@ def test_ends_with_summary_and_exercises(notebook):
 def test_no_shell_commands_in_cells(notebook):
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
-        assert not [line for line in lines if line.lstrip().startswith(("!", "%%bash", "%%sh"))], cell.source
+        assert not [line for line in lines if line.lstrip().startswith(("!", "%%bash", "%%sh"))], (
+            cell.source
+        )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -175,14 +187,18 @@ def test_notebook_is_small(path):
     assert path.stat().st_size < 1_000_000
 
 
-# -------------------------------------------------------------------------------- the repository's address
+# ------------------------------------------------------------------------- the repository's address
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_badge_and_set_up_cell_hold_the_address_of_pyproject(path):
     notebook = nbformat.read(path, as_version=4)
-    for tag, source in set_repository.cells(PYPROJECT["project"]["urls"]["Repository"], path.name).items():
-        assert [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])] == [source]
+    for tag, source in set_repository.cells(
+        PYPROJECT["project"]["urls"]["Repository"], path.name
+    ).items():
+        assert [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])] == [
+            source
+        ]
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.metadata.tags == ["repository"]
 

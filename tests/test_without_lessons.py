@@ -2,27 +2,25 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 LESSONS = ("ipywidgets", "jupyterlab", "IPython", "scipy", "sklearn", "skimage")
 
-# A finder before all others, which has none of the packages of the extra [lessons].
-WITHOUT = f"""
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {LESSONS!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
-"""
+# None in sys.modules: to import such a name fails as if it were not installed.
+WITHOUT = f"import sys\nsys.modules.update(dict.fromkeys({LESSONS!r}))\n"
 
 
 def run(code, *arguments):
+    """Run code where the packages of the lessons are absent, and with a data folder of its own."""
     command = [sys.executable, "-c", WITHOUT + code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(autouse=True)
+def _own_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIXER_DATA", str(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name})"
 )
-NO_BADGE = "*Open in Colab: works once `tools/set_repository.py` was told the repository's address.*"
+NO_BADGE = (
+    "*Open in Colab: works once `tools/set_repository.py` was told the repository's address.*"
+)
 UNKNOWN = "OWNER/REPO"
 # --no-deps: Colab has every package that mixer and its lessons need, and its torch fits its GPU.
 SET_UP = """\
@@ -77,7 +79,7 @@ def readme_with_address(text: str, address: str) -> str:
 
 
 def write_notebook(path: Path, address: str) -> None:
-    """Put both cells into a notebook, in place of the old ones if it has them: badge first, set-up before any code."""
+    """Put both cells into a notebook, in place of old ones: badge first, set-up before code."""
     notebook = nbformat.read(path, as_version=4)
     for tag, source in cells(address, path.name).items():
         found = [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
@@ -86,7 +88,9 @@ def write_notebook(path: Path, address: str) -> None:
         elif tag == "badge":
             notebook.cells.insert(0, new_markdown_cell(source, metadata={"tags": [tag]}))
         else:
-            first_code = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+            first_code = next(
+                i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"
+            )
             notebook.cells.insert(first_code, new_code_cell(source, metadata={"tags": [tag]}))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
@@ -94,7 +98,9 @@ def write_notebook(path: Path, address: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("slug", nargs="?", metavar="OWNER/REPO")
     wanted = parser.parse_args().slug
     old = repository()
@@ -104,7 +110,8 @@ def main() -> None:
     for path in (PYPROJECT, ROOT / "README.md", ROOT / "CITATION.cff"):
         text = path.read_text(encoding="utf-8")
         path.write_text(
-            text.replace(old, new).replace(f"github/{slug(old)}/", f"github/{slug(new)}/"), encoding="utf-8"
+            text.replace(old, new).replace(f"github/{slug(old)}/", f"github/{slug(new)}/"),
+            encoding="utf-8",
         )
     readme = ROOT / "README.md"
     text = readme_with_address(readme.read_text(encoding="utf-8"), new)

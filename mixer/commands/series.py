@@ -1,6 +1,5 @@
 """Where the notebooks of the series are."""
 
-import os
 from collections.abc import Sequence
 from importlib.metadata import metadata
 from pathlib import Path
@@ -44,8 +43,3 @@ def address() -> str:
     found = [url.split(", ", 1)[1] for url in urls if url.startswith("Repository, ")]
     known = [url for url in found if not url.endswith("OWNER/REPO")]
     return known[0] if known else "the repository"
-
-
-def is_root() -> bool:
-    """Whether this process may do everything, as in most containers."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0

@@ -7,7 +7,8 @@ HELP = "fine-tune a checkpoint, or train one from scratch"
 PASSES_ON = True
 EXAMPLES = """\
 mixer train --name cifar10-100_500 --model_type Mixer-B_16
-mixer train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 --warmup_steps 5
+mixer train --name try --model_type Mixer-Nano_4 --dataset digits \\
+    --num_steps 50 --warmup_steps 5 --train_batch_size 64
 """
 
 

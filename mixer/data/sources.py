@@ -146,8 +146,15 @@ def load_digits() -> ImageData:
     """Scikit-learn's 1,797 handwritten digits, 8x8 pixels, enlarged to 32x32 RGB.
 
     1,437 of them to train on.
+
+    Raises:
+        ValueError: scikit-learn is not installed.
     """
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        needs = "needs scikit-learn, which comes with pip install mixer-notebooks[lessons]"
+        raise ValueError(f"digits: {needs}") from error
 
     digits = load_digits()
     small = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)  # (N, 1, 8, 8)

@@ -143,17 +143,21 @@ class Batches:
 
 def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:
     """torchvision's automatic augmentation, if the recipe asks for one."""
+    if recipe.auto_augment == "none":
+        return None
     from torchvision.transforms import v2
 
     if recipe.auto_augment == "randaugment":
         return v2.RandAugment(magnitude=recipe.auto_augment_magnitude)
-    return v2.TrivialAugmentWide() if recipe.auto_augment == "trivialaugment" else None
+    return v2.TrivialAugmentWide()
 
 
 def mixup_or_cutmix(
     recipe: Recipe, num_classes: int
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """torchvision's mixup, CutMix, or one of the two for each batch, if the recipe asks for it."""
+    if not recipe.mixup and not recipe.cutmix:
+        return None
     from torchvision.transforms import v2
 
     choices: list[nn.Module] = []
@@ -161,7 +165,7 @@ def mixup_or_cutmix(
         choices.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
     if recipe.cutmix:
         choices.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
-    return v2.RandomChoice(choices) if choices else None
+    return v2.RandomChoice(choices)
 
 
 def _to_device(rows: Tensor, device: torch.device) -> Tensor:

@@ -97,6 +97,8 @@ def compiler_message(error: BaseException) -> str:
 
 def is_compiler_error(error: BaseException) -> bool:
     """Whether an error comes from ``torch.compile``'s tools rather than from the model."""
+    if not _compiled_last:
+        return False
     from torch._dynamo.exc import BackendCompilerFailed
     from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 

@@ -49,7 +49,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> dict[str, dict[str, An
     def group(part: str) -> dict[str, Any]:
         rate = getattr(recipe, f"{part}_learning_rate", None)
         decay = getattr(recipe, f"{part}_weight_decay", None)
-        scale = 1.0 if rate is None else rate / recipe.learning_rate
+        scale = rate / recipe.learning_rate if rate else float(rate is None)
         decay = recipe.weight_decay if decay is None else decay
         return {"params": [], "lr_scale": scale, "weight_decay": decay}
 

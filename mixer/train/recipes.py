@@ -116,6 +116,11 @@ class Recipe:
                 continue
             if not is_allowed(value):
                 raise ValueError(f"{setting.name}: expected {expected}, found {value!r}")
+        # The rates of the parts are kept as multiples of it.
+        for part in ("token_mixing_learning_rate", "outer_learning_rate"):
+            if getattr(self, part) and not self.learning_rate:
+                found = f"found {getattr(self, part)!r}"
+                raise ValueError(f"{part}: expected none beside a learning_rate of 0, {found}")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step ``step``, counted from 0 as optax counts (official utils.py)."""

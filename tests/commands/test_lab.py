@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from mixer.__main__ import main
-from mixer.commands import lab, series
+from mixer.commands import lab
 
 labapp = pytest.importorskip("jupyterlab.labapp")
 
@@ -33,7 +33,7 @@ def test_the_first_notebook_unless_another_is_asked_for(started):
 @pytest.mark.parametrize("root", [True, False])
 @pytest.mark.parametrize("browser", [True, False])
 def test_as_root_and_without_a_browser(root, browser, started, monkeypatch):
-    monkeypatch.setattr(series, "is_root", lambda: root)
+    monkeypatch.setattr(lab, "is_root", lambda: root)
     monkeypatch.setattr(lab, "has_browser", lambda: browser)
     main(["lab"])
     assert ("--allow-root" in started[0]) == root

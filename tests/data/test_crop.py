@@ -94,6 +94,15 @@ def test_boxes_of_odd_images_are_inside_and_of_the_right_area(hw):
     assert (height * width >= 0.05 * hw[0] * hw[1] - 1e-3).all()
 
 
+@pytest.mark.parametrize("sample", [data.sample_crop_boxes, data.sample_torchvision_boxes])
+def test_images_of_different_sizes_have_boxes_of_their_own(sample):
+    sizes = torch.tensor(SIZES).repeat(200, 1)
+    found = sample(600, tuple(sizes.unbind(1)), generator=torch.Generator().manual_seed(3))
+    for number, hw in enumerate(SIZES):
+        alike = sample(600, hw, generator=torch.Generator().manual_seed(3))
+        assert torch.equal(found[number::3], alike[number::3])
+
+
 def test_a_range_that_no_box_meets_takes_the_whole_image():
     options = {"scale": (0.9, 1.0), "ratio": (0.9, 1.1)}
     boxes = data.sample_crop_boxes(5, (8, 64), **options)
@@ -101,7 +110,7 @@ def test_a_range_that_no_box_meets_takes_the_whole_image():
 
 
 def test_a_draw_next_to_one_stays_inside():
-    from mixer.data.transforms import _uniform_below
+    from mixer.data.crops import _uniform_below
 
     draws = torch.full((6,), 1 - 2.0**-24)
     limits = torch.tensor([0.0, 1.0, 3.0, 7.0, 225.0, 4999.0])

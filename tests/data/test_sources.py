@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import pickle
+import sys
 import tarfile
 import threading
 from functools import partial
@@ -179,6 +180,12 @@ def test_download_can_be_forbidden(root, offline):
     with pytest.raises(FileNotFoundError, match="download=False"):
         data.load_data("cifar10", download=False)
     assert offline == []
+
+
+def test_digits_say_which_package_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ValueError, match=r"digits: needs scikit-learn, .*\[lessons\]"):
+        data.load_data("digits")
 
 
 def test_digits():

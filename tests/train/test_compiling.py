@@ -154,5 +154,6 @@ def test_an_error_of_the_compiler_later_on_is_one_line_too(command, monkeypatch,
         raise InvalidCxxCompiler
 
     monkeypatch.setattr(cli, "train", later)
+    monkeypatch.setattr(compiling, "_compiled_last", [TINY])
     assert command(*NANO) == 1
     assert "leave --compile out" in capsys.readouterr().err

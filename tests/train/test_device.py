@@ -1,10 +1,14 @@
 """Device and precision: what is picked."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import SHORT, tiny_model
 
 from mixer.train import device, finetune, pick_device, pick_precision, tf32
+from mixer.train.batches import _to_device
+from mixer.train.device import forked_rng
 
 
 def test_precision_is_what_the_device_does_natively(monkeypatch):
@@ -86,3 +90,26 @@ def test_bad_precision():
         pick_precision(torch.device("cpu"), "int8")
     with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
         pick_precision(torch.device("cpu"), "fp16")
+
+
+def test_an_apple_gpu_s_generator_is_left_as_it_was_too(monkeypatch):
+    """Torch's own way to fork leaves it out; the numbers stand for its state."""
+    state = [5]
+    mps = SimpleNamespace(get_rng_state=lambda: state[0], set_rng_state=lambda to: state.append(to))
+    monkeypatch.setattr(torch, "mps", mps)
+    before = torch.get_rng_state()
+    with forked_rng(torch.device("mps")):
+        torch.rand(3)
+        state[0] = 9
+    assert state[-1] == 5 and torch.equal(torch.get_rng_state(), before)
+
+
+def test_indices_reach_a_gpu_without_being_waited_for():
+    class Rows:
+        """Notes how it is copied."""
+
+        def pin_memory(self):
+            return SimpleNamespace(to=lambda device, non_blocking: (device, non_blocking))
+
+    gpu = torch.device("cuda", 1)
+    assert _to_device(Rows(), gpu) == (gpu, True)

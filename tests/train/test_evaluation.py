@@ -25,3 +25,8 @@ def test_evaluate_leaves_the_mode_as_it_was(data):
         before = model.training
         evaluate(model, data.x_test, data.y_test)
         assert model.training == before
+
+
+def test_no_images_are_one_line(data):
+    with pytest.raises(ValueError, match=r"^images: expected at least one to evaluate, found"):
+        evaluate(tiny_model(), data.x_test[:0], data.y_test[:0])

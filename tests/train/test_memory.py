@@ -6,13 +6,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import SHORT, run, tiny_model
 
+from mixer import memory
 from mixer.config import MODELS
 from mixer.cost import activation_bytes
 from mixer.model import MlpMixer
-from mixer import memory
-from mixer.train import pick_accumulation
+from mixer.train import Options, pick_accumulation, training
+from mixer.train.compiling import GRAPH_MODES
 from mixer.train.errors import is_out_of_memory
+from mixer.train.memory import try_accumulation
+from mixer.train.options import check_batch
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 B_16 = MODELS["Mixer-B_16"]
@@ -138,11 +142,11 @@ def test_what_pytorch_holds_without_using_it_is_free(memory_of, monkeypatch):
 
 def test_after_running_out_more_parts_are_tried_than_before(memory_of):
     memory_of(0.1, 80)
-    assert memory.try_accumulation(B_16, 512, CUDA, "bf16", 1) == 2
-    assert memory.try_accumulation(B_16, 6, CUDA, "bf16", 3) == 6
-    assert memory.try_accumulation(B_16, 6, CUDA, "bf16", 6) is None
+    assert try_accumulation(B_16, 512, CUDA, "bf16", 1) == 2
+    assert try_accumulation(B_16, 6, CUDA, "bf16", 3) == 6
+    assert try_accumulation(B_16, 6, CUDA, "bf16", 6) is None
     memory_of(0.1, 15.6)
-    assert memory.try_accumulation(B_16, 512, CUDA, "fp16", 1) == 4
+    assert try_accumulation(B_16, 512, CUDA, "fp16", 1) == 4
 
 
 def test_this_machine_says_what_it_has():
@@ -200,3 +204,25 @@ def test_the_cpu_s_own_words_are_recognised():
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_a_run_splits_its_batch_by_itself(data, monkeypatch, capsys):
+    expected = run(tiny_model(), data)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(training, "pick_accumulation", lambda *_: 3)
+    found = run(tiny_model(), data)
+    said = "a batch goes in 3 parts of 4 images, as the free memory asks\n"
+    assert capsys.readouterr().out == said
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    run(tiny_model(), data, gradient_accumulation_steps=1)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("mode", GRAPH_MODES)
+def test_cuda_graphs_take_a_batch_in_one_piece(monkeypatch, mode):
+    monkeypatch.setattr(training, "pick_accumulation", lambda *_: 3)
+    options = Options(device="cpu", compile=mode)
+    assert training._accumulation(tiny_model(), SHORT, options, CPU) == 1
+    asked_for = replace(options, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="default with accumulation"):
+        check_batch(SHORT, asked_for)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import SHORT, needs_muon, tiny_model
+from helpers import SHORT, needs_muon, run, tiny_model
 
 from mixer.train import Loop, build_optimizers
 
@@ -76,3 +76,17 @@ def test_muon_needs_a_torch_that_has_it(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ValueError, match=r"muon needs torch 2.9 or later, found .*; use adamw"):
         build_optimizers(tiny_model(), replace(SHORT, optimizer="muon"))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_part_may_stand_still(data, optimizer):
+    """Also where everything does, whose rate nothing can be a multiple of."""
+    for rate in (0.1, 0.0):
+        recipe = replace(SHORT, optimizer=optimizer, learning_rate=rate, warmup_steps=0)
+        model = tiny_model()
+        run(model, data, replace(recipe, token_mixing_learning_rate=0.0))
+        for name, value in tiny_model().state_dict().items():
+            same = torch.equal(value, model.state_dict()[name])
+            # Of token mixing the matrices; its biases move with the others.
+            still = rate == 0.0 or ("token_mixing" in name and name.endswith("weight"))
+            assert same == still, name

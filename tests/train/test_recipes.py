@@ -84,3 +84,10 @@ def test_wsd_holds_the_rate_and_a_longer_run_begins_alike():
     assert rates[90] == 0.25 and rates[100] == 0
     longer = replace(recipe, num_steps=200)
     assert [longer.learning_rate_at(step) for step in range(81)] == rates[:81]
+
+
+@pytest.mark.parametrize("part", ["token_mixing_learning_rate", "outer_learning_rate"])
+def test_a_part_has_no_rate_where_the_whole_has_none(part):
+    with pytest.raises(ValueError, match=rf"^{part}: expected none beside a learning_rate of 0"):
+        Recipe(learning_rate=0.0, **{part: 0.1})
+    assert getattr(Recipe(learning_rate=0.0, **{part: 0.0}), part) == 0.0

@@ -98,6 +98,32 @@ def test_muon_is_compiled_on_a_gpu_once_for_all_rates(monkeypatch):
     assert compiled == [0.5, 0.25]
 
 
+@needs_muon
+def test_muon_s_compiled_step_is_one_graph_for_all_rates(monkeypatch):
+    """The graph is that of ``torch.compile``; what makes code of it is left out."""
+    graphs = []
+
+    def count(module, inputs):
+        graphs.append(module)
+        return module.forward
+
+    compile = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda step, **options: compile(step, backend=count, **options)
+    )
+    torch.compiler.reset()
+    models = tiny_model(), tiny_model()
+    for model, compiled in zip(models, (True, False), strict=True):
+        stepper = stepper_of(model, "muon", "cuda", compile=compiled)
+        for number, rate in enumerate((0.5, 0.25, 0.1)):
+            give_gradients(model, number)
+            stepper.set_rate(rate)
+            stepper.step(torch.tensor(number != 1))
+    assert len(graphs) == 1
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 class Watched(TorchDispatchMode):
     """Counts what makes a host wait for a device: numbers that are asked for, and copies to it."""
 

@@ -98,3 +98,11 @@ def test_finetune_takes_recipes_by_name(data, monkeypatch):
     assert same_weights(one, other)
     with pytest.raises(ValueError, match="recipe: expected one of official"):
         finetune(one, data, "cifar-10")
+
+
+def test_a_class_that_is_never_seen_is_said(data):
+    """As in a folder whose images stand class by class, of which the first part is used."""
+    labels = torch.tensor([0] * 10 + [1] * 18 + [2] * 2)
+    sorted_data = replace(data, y_train=labels)
+    with pytest.warns(UserWarning, match="the first 90% of the training images hold none of c$"):
+        run(tiny_model(), sorted_data, replace(SHORT, num_steps=2, train_fraction=0.9))
