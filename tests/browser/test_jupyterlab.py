@@ -19,7 +19,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra [test])")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed (extra [test])"
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -71,24 +73,47 @@ pytestmark = pytest.mark.skipif(
 def server(tmp_path_factory):
     """(address, token, log file) of a JupyterLab of its own, over a copy of the notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
-    shutil.copytree(ROOT / "notebooks", home / "series" / "notebooks", ignore=shutil.ignore_patterns(".*", "_*"))
+    shutil.copytree(
+        ROOT / "notebooks", home / "series" / "notebooks", ignore=shutil.ignore_patterns(".*", "_*")
+    )
     shutil.copytree(ROOT / "benchmarks" / "results", home / "series" / "benchmarks" / "results")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)  # as if the reader had said no to the question about news
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
-    folders = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    folders |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    folders = {
+        f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")
+    }
+    folders |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+    ]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'series'}"]
-    command += ["--ServerApp.port_retries=0", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += [
+        "--ServerApp.port_retries=0",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
     log = home / "server.log"
     with open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | folders | {"MIXER_QUICK": "1"}
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | folders | {"MIXER_QUICK": "1"},
         )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -102,7 +127,9 @@ def server(tmp_path_factory):
 def wait_for_server(address, token, process, log):
     end = time.monotonic() + START
     while time.monotonic() < end:
-        assert process.poll() is None, f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}"
+        assert process.poll() is None, (
+            f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}"
+        )
         try:
             urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5).close()
             return
@@ -131,7 +158,8 @@ def page(browser, server):
     def outside(route):
         asked.append(route.request.url)
         route.fulfill(
-            content_type="image/svg+xml", body='<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+            content_type="image/svg+xml",
+            body='<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
         )
 
     context.route(lambda url: url.startswith("http") and not url.startswith(address), outside)
@@ -154,8 +182,12 @@ def run_all(page, server, name):
     """Open a notebook, choose Run > Run All Cells in the menu, and wait for the last cell."""
     address, token, log = server
     page.goto(f"{address}/lab/tree/notebooks/{name}?token={token}&reset", timeout=START * 1000)
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", timeout=START * 1000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=START * 1000)
+    page.wait_for_selector(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", timeout=START * 1000
+    )
+    page.wait_for_selector(
+        ".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=START * 1000
+    )
     number = len(code_cells(NOTEBOOKS[0].parent / name))
     page.wait_for_function(
         f"number => ({COUNTS})().length === number", arg=number, timeout=START * 1000
@@ -170,7 +202,9 @@ def run_all(page, server, name):
         counts = page.evaluate(COUNTS)
         if len(counts) == number and all(re.fullmatch(r"\[\d+\]:", count) for count in counts):
             return
-        assert time.monotonic() < end, f"{name} did not end within {RUN} s: {counts}\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < end, (
+            f"{name} did not end within {RUN} s: {counts}\n{log.read_text()[-3000:]}"
+        )
         if all(count == "[ ]:" for count in counts):
             # A kernel that is still connecting drops what it was asked to run; a reader then asks again.
             if time.monotonic() - asked > ASK_AGAIN:
@@ -205,7 +239,9 @@ def keep_picture(page, stem):
         "() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(x => x.scrollHeight))"
     )
     page.set_viewport_size({"width": WIDTH, "height": min(int(height) + 200, 16_000)})
-    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(x => x.scrollTo(0, 0))")
+    page.evaluate(
+        "() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(x => x.scrollTo(0, 0))"
+    )
     page.wait_for_timeout(500)
     page.screenshot(path=RESULTS / f"{stem}.png")
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
@@ -214,7 +250,9 @@ def keep_picture(page, stem):
 def stored(path):
     """(number of pictures, number of explorers) that the stored notebook shows."""
     cells = code_cells(path)
-    pictures = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
+    pictures = sum(
+        "image/png" in output.get("data", {}) for cell in cells for output in cell.outputs
+    )
     alive = sum(
         any("image/png" in output.get("data", {}) for output in cell.outputs)
         and re.search(r"explorers\.\w+\(", cell.source) is not None
@@ -254,7 +292,9 @@ def solve_exercises(page, path):
             number = tag.removeprefix("exercise-")
             pattern = rf"<summary>Solution {re.escape(number)}.*?</summary>\s*```python\n(.*?)```"
             solution = re.search(pattern, text, re.DOTALL)[1]
-            folded = page.locator("details", has=page.locator("summary", has_text=f"Solution {number}"))
+            folded = page.locator(
+                "details", has=page.locator("summary", has_text=f"Solution {number}")
+            )
             assert not folded.locator("pre").is_visible()
             folded.locator("summary").click()
             folded.locator("pre").wait_for(state="visible", timeout=10_000)
@@ -304,10 +344,16 @@ def use(page, explorer):
         states.append(state())
 
     for handle in explorer.locator(".noUi-handle").all():
-        label = handle.locator("xpath=ancestor::*[contains(@class, 'widget-inline-hbox')][1]").inner_text()
+        label = handle.locator(
+            "xpath=ancestor::*[contains(@class, 'widget-inline-hbox')][1]"
+        ).inner_text()
         low, now = (float(handle.get_attribute(f"aria-value{name}")) for name in ("min", "now"))
         handle.focus()
-        handle.press("ArrowLeft" if now > low and now >= float(handle.get_attribute("aria-valuemax")) else "ArrowRight")
+        handle.press(
+            "ArrowLeft"
+            if now > low and now >= float(handle.get_attribute("aria-valuemax"))
+            else "ArrowRight"
+        )
         follows(label)
     for group in explorer.locator(".widget-toggle-buttons").all():
         others = group.locator("button:not(.mod-active)")
