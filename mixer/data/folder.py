@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixer.data.cache import Cache, Index, key_of
 from mixer.data.dataset import ImageData
-from mixer.data.layout import Layout, Split, read_layout
+from mixer.data.tree import Layout, Split, read_layout
 from mixer.data.pictures import read_picture
 from mixer.data.store import ImageStore, map_file
 from mixer.data.transforms import Size, resize

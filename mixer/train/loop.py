@@ -18,7 +18,7 @@ from mixer.train.batches import MODEL, Batches, seed_of
 from mixer.train.compiling import compiled
 from mixer.train.device import autocast
 from mixer.train.errors import ADVICE, TrainingError, is_out_of_memory
-from mixer.train.memory import try_accumulation
+from mixer.train.accumulation import try_accumulation
 from mixer.train.optimizers import build_optimizers
 from mixer.train.readings import Reading, Readings
 from mixer.train.recipes import Recipe
