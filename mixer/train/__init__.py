@@ -13,6 +13,7 @@ From the command line to the optimiser:
     distributed      what several processes do together
 """
 
+from mixer.train.accumulation import pick_accumulation
 from mixer.train.batches import Batches, batch_indices, seed_of
 from mixer.train.device import (
     autocast,
@@ -24,7 +25,6 @@ from mixer.train.device import (
 from mixer.train.errors import TrainingError
 from mixer.train.evaluation import Evaluation, evaluate
 from mixer.train.loop import Loop
-from mixer.train.accumulation import pick_accumulation
 from mixer.train.optimizers import build_optimizers
 from mixer.train.options import Options
 from mixer.train.recipes import RECIPES, Recipe, get_recipe
