@@ -9,7 +9,7 @@ import torch
 import mixer
 from mixer.checkpoint import reference
 
-STORED = Path(__file__).resolve().parents[2] / "mixer" / "weights" / "reference_activations.npz"
+STORED = mixer.bundled("Mixer-Nano_4").with_name("reference_activations.npz")
 
 
 @pytest.fixture(scope="module")
