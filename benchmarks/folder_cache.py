@@ -28,12 +28,14 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from ordinary import plain_step
 from PIL import Image
+from sides import wait_for
 
 import mixer
 from mixer.data import load_data
 from mixer.data import store as store_module
-from mixer.train import RECIPES, pick_device
+from mixer.train import RECIPES, describe_machine, pick_device
 from mixer.train.batches import Batches
 from mixer.train.device import autocast, pick_precision
 
@@ -114,7 +116,7 @@ def stream(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         started = time.perf_counter()
         # Let go of before the next one is made, as training does.
         count = len(batches(step)[1])
-        common.wait_for(device)
+        wait_for(device)
         speeds.append(count / (time.perf_counter() - started))
     reading = []
     for step in range(args.steps):
@@ -138,8 +140,8 @@ def train(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     for _ in range(4):
         started = time.perf_counter()
         with autocast(device, precision):
-            common.plain_step(model, optimizer, images, target)
-        common.wait_for(device)
+            plain_step(model, optimizer, images, target)
+        wait_for(device)
         speeds.append(size / (time.perf_counter() - started))
     # The first one warms up.
     return {"images_per_second": common.spread(speeds[1:]), "precision": precision}
@@ -168,7 +170,7 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     found = {name: run_stage(name, folder, args) for name in STAGES}
     speeds = [found[name]["images_per_second"] for name in ("stream", "train")]
     times = round(speeds[0]["batches"]["median"] / speeds[1]["median"], 1)
-    about = {"images": args.images, "image_size": SIZE, "machine": common.machine()}
+    about = {"images": args.images, "image_size": SIZE, "machine": describe_machine()}
     common.write({**about, **found, "batches_over_training": times}, args.result)
     print(f"batches come {times} times as fast as Mixer-B/16 trains; written to {args.result}")
 

@@ -19,7 +19,6 @@ import ast
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -27,11 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mixer import MODELS, bundled
 from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
+from mixer.files import replacing
 from mixer.lessons import plots
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,7 +177,7 @@ def accuracies() -> list[dict[str, Any]]:
         if official:
             label = f"{official.label}, {official.upstream}"
         else:
-            label = f"{name.replace('_', '/')},\n{runs[0]['upstream'].split(',')[0]}"
+            label = f"{name},\n{runs[0]['upstream'].split(',')[0]}"
         steps = [f"{runs[0]['num_steps']:,} steps"] if runs else []
         steps += [f"{len(runs)} seeds: {spread(runs)}"] if len(runs) > 1 else []
         note = "\n".join(filter(None, [", ".join(steps), official.note if official else ""]))
@@ -210,7 +211,7 @@ def short_table() -> str:
             first = published(name)
         else:
             upstream = runs[0]["upstream"].split(",")[0]
-            first = [upstream, name.replace("_", "/"), "–"]
+            first = [upstream, name, "–"]
         lines.append([*first, *(ours or ["not yet run", ""])])
     return markdown(lines)
 
@@ -239,7 +240,7 @@ def table() -> str:
     for name in kinds:
         for runs in kinds[name] if name not in OFFICIAL_FILES else []:
             lines.append(
-                [runs[0]["upstream"], name.replace("_", "/"), "–", *measured(runs, compare=False)]
+                [runs[0]["upstream"], name, "–", *measured(runs, compare=False)]
             )
     return markdown(lines)
 
@@ -415,15 +416,16 @@ def write(name: str, folder: Path = IMG) -> Path:
     """Draw one file, whole or not at all."""
     drawing = DRAWINGS[name]
     folder.mkdir(exist_ok=True)
-    temporary = folder / f".{os.getpid()}.{name}"
-    drawing.draw().savefig(
-        temporary,
-        format="png",
-        dpi=DPI,
-        metadata={"Software": None, "fingerprint": drawing.fingerprint()},
-        pil_kwargs={"optimize": True},
-    )
-    temporary.replace(folder / name)
+    # In the series' style, whatever this session has set.
+    with matplotlib.rc_context(), replacing(folder / name) as file:
+        plots.use_style()
+        drawing.draw().savefig(
+            file,
+            format="png",
+            dpi=DPI,
+            metadata={"Software": None, "fingerprint": drawing.fingerprint()},
+            pil_kwargs={"optimize": True},
+        )
     return folder / name
 
 

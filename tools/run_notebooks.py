@@ -5,11 +5,19 @@ usage: python tools/run_notebooks.py [notebooks/01_patch_embedding.ipynb ...]   
 A notebook is replaced only when every cell ran. What is stored carries no widget state (GitHub
 shows a notebook with an incomplete one as invalid), no timings, and the same cell ids and kernel
 each time.
+
+Times in the text are this run's. In a markdown cell the words between these marks, which no reader
+sees, are replaced by how long the cells took:
+
+    <!-- time -->ten seconds<!-- /time -->                   all cells
+    <!-- time of training -->a minute<!-- /time -->          the cells with the tag "training"
+    <!-- time without training -->a minute<!-- /time -->     all cells but those
 """
 
 import argparse
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -18,6 +26,9 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KEPT_CELL_METADATA = {"tags", "jupyter"}
+TIME = re.compile(
+    r"(?P<open><!-- time(?: (?P<which>of|without) (?P<tag>\S+))? -->)[^<]*<!-- /time -->"
+)
 
 
 def is_progress_bar(output: nbformat.NotebookNode) -> bool:
@@ -44,12 +55,52 @@ def clean(notebook: nbformat.NotebookNode) -> None:
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
+def seconds_of(cell: nbformat.NotebookNode) -> float:
+    """How long a cell ran, by the times that nbclient notes; 0 for what never ran."""
+    times = cell.metadata.get("execution", {})
+    if "iopub.status.idle" not in times:
+        return 0.0
+    begin, end = (times[f"iopub.status.{status}"] for status in ("busy", "idle"))
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+
+
+def in_words(seconds: float) -> str:
+    """A time as one says it: 12.3 -> "10 seconds", 80 -> "a minute", 200 -> "3 minutes"."""
+    if seconds < 50:
+        return f"{max(5, 5 * round(seconds / 5))} seconds"
+    minutes = round(seconds / 60)
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def fill_times(notebook: nbformat.NotebookNode) -> None:
+    """Write into the text how long its cells took, in place.
+
+    Raises:
+        ValueError: a mark that names a tag which no cell has.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+    def measured(mark: re.Match[str]) -> str:
+        which, tag = mark["which"], mark["tag"]
+        tagged = [tag in cell.metadata.get("tags", []) for cell in cells]
+        if tag and not any(tagged):
+            raise ValueError(f"time: expected the tag of a cell, found {tag!r}")
+        wanted = [not which or has == (which == "of") for has in tagged]
+        total = sum(seconds_of(cell) for cell, yes in zip(cells, wanted, strict=True) if yes)
+        return f"{mark['open']}{in_words(total)}<!-- /time -->"
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = TIME.sub(measured, cell.source)
+
+
 def run(path: Path) -> None:
     """Execute one notebook in its own folder and replace the file."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=2000, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
+    fill_times(notebook)
     clean(notebook)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     nbformat.write(notebook, temporary)

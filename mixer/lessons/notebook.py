@@ -1,9 +1,17 @@
-"""What notebooks need: shorter runs under test, and data where CIFAR-10 is not to be had."""
+"""What notebooks need: shorter runs under test, and the best data and model at hand."""
 
+import json
 import os
+from dataclasses import replace
 
+from mixer.checkpoint import bundled, from_npz, official_path
 from mixer.data import ImageData, load_data
 from mixer.lessons import missing
+from mixer.model import MlpMixer
+from mixer.train import Recipe
+
+# In test runs: images to score on, and steps to train.
+QUICK_IMAGES, QUICK_STEPS = 500, 30
 
 
 def quick(steps: int, quick_steps: int) -> int:
@@ -11,8 +19,28 @@ def quick(steps: int, quick_steps: int) -> int:
     return quick_steps if os.environ.get("MIXER_QUICK") == "1" else steps
 
 
-def cifar10_or_digits() -> ImageData:
-    """CIFAR-10; where it is not to be had, scikit-learn's digits under an unmissable banner."""
+def shortened(recipe: Recipe) -> Recipe:
+    """``recipe``; with 30 steps, a tenth of them warm-up, in test runs (``MIXER_QUICK=1``)."""
+    steps = quick(recipe.num_steps, min(recipe.num_steps, QUICK_STEPS))
+    warmup = quick(recipe.warmup_steps, steps // 10)
+    return replace(recipe, num_steps=steps, warmup_steps=warmup)
+
+
+def cifar10_or_digits(test_images: int | None = None) -> ImageData:
+    """CIFAR-10; where it is not to be had, scikit-learn's digits under an unmissable banner.
+
+    Args:
+        test_images: how many of the first test images to keep, fewer in test runs; all of them if
+            not given.
+    """
+    data = _load_either()
+    if test_images is None:
+        return data
+    kept = slice(quick(test_images, min(test_images, QUICK_IMAGES)))
+    return replace(data, x_test=data.x_test[kept], y_test=data.y_test[kept])
+
+
+def _load_either() -> ImageData:
     try:
         return load_data("cifar10")
     except FileNotFoundError as error:
@@ -21,6 +49,24 @@ def cifar10_or_digits() -> ImageData:
         return load_data("digits")
     except ModuleNotFoundError as error:
         raise missing(error) from None
+
+
+def photo_classifier() -> tuple[MlpMixer, list[str], str]:
+    """A model for photographs, its classes, and what it was pre-trained on, in words.
+
+    Google's ``Mixer-B_16`` if its file is in the cache, else the small model of the package.
+    """
+    path = official_path("Mixer-B_16")
+    if path.exists():
+        # Only for the names of the ImageNet classes.
+        from torchvision.models import ResNet50_Weights
+
+        classes, upstream = ResNet50_Weights.DEFAULT.meta["categories"], "ImageNet, by Google"
+    else:
+        path = bundled("Mixer-Nano_4")
+        classes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["classes"]
+        upstream = "Tiny ImageNet at 32 pixels, by this project"
+    return from_npz(path).eval(), list(classes), upstream
 
 
 def banner(title: str, text: str) -> None:

@@ -32,7 +32,7 @@ def compiled(module: nn.Module, model: MlpMixer, compile: bool | str) -> Callabl
         return module
     _forget_other_models(model.config)
     if compile == BLOCKS:
-        for block in model.blocks:
+        for block in getattr(model, "blocks", ()):
             block.compile(dynamic=False)
         return module
     mode = compile if isinstance(compile, str) else None
@@ -41,7 +41,7 @@ def compiled(module: nn.Module, model: MlpMixer, compile: bool | str) -> Callabl
 
 def uncompile(model: MlpMixer) -> None:
     """Blocks run again as they did before ``compiled``, for images in any number."""
-    for block in model.blocks:
+    for block in getattr(model, "blocks", ()):
         block._compiled_call_impl = None
 
 

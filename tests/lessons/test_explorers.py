@@ -153,6 +153,14 @@ def test_mixing_table_shows_what_each_layer_touches() -> None:
     assert sentence.format(0, 0, 0, 0, 0) in explorer.sentence.value
 
 
+def test_mixing_table_counts_from_one() -> None:
+    explorer = explorers.mixing_table(2, 3)
+    table = explorer.children[0].children[0]
+    labels = [part.value for part in table.children if isinstance(part, ipywidgets.Label)]
+    assert labels == ["", "channel 1", "channel 2", "channel 3", "token 1", "token 2"]
+    assert explorer.controls["token_0_channel_0"].tooltip == "token 1, channel 1"
+
+
 def test_mixing_table_leaves_the_random_state_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)

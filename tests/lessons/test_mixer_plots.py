@@ -129,6 +129,17 @@ def test_the_running_mean_is_a_mean_of_the_steps_before() -> None:
     assert right.lines[1].get_ydata()[0] == 0.1
 
 
+def test_the_ladder_says_where_there_is_no_error() -> None:
+    (ax,) = FIGURES["parity_ladder"]().axes
+    assert [(text.get_text(), text.get_position()[0]) for text in ax.texts] == [("exactly 0", 0)]
+
+
+def test_token_matrices_are_numbered_from_one() -> None:
+    (ax,) = plots.token_matrices({"a weight": torch.randn(8, 16)}).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "2", "4", "6", "8"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "8", "12", "16"]
+
+
 def test_confusion_gives_percent_of_each_true_class() -> None:
     (ax,) = FIGURES["confusion"]().axes
     shown = {

@@ -139,6 +139,28 @@ def test_white_is_zero() -> None:
     assert red == pytest.approx(blue, abs=0.01)
 
 
+def numbers_in(fig: Figure) -> list[int]:
+    """The whole numbers written in a figure, ticks included."""
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    for ax in fig.axes:
+        texts += [label.get_text() for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]]
+    return sorted(int(text) for text in texts if text.isdigit())
+
+
+def test_people_count_from_one() -> None:
+    assert numbers_in(plots.patch_grid(photo(), 24)) == [1, 2, 3, 4]
+    table = torch.full((2, 3), 0.5)
+    assert numbers_in(plots.token_tables({"X": table})) == [1, 1, 2, 2, 3]
+    assert numbers_in(plots.change_tables({"X": table})) == [1, 1, 2, 2, 3]
+    matrix = plots.linear_map(torch.ones(2, 6), ["a", "b"], "pixel")
+    assert [label.get_text() for label in matrix.axes[0].get_xticklabels()] == ["1", "5"]
+
+
+def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:
+    shown = plots.linear_map(torch.tensor([[0.0, 1e-3, 1.0]]), ["a"], "pixel").axes[0].images[0]
+    assert shown.get_array().mask.tolist() == [[True, False, False]]
+
+
 def test_tile_puts_grids_in_reading_order() -> None:
     canvas = plots.tile(np.arange(3)[:, None, None] * np.ones((3, 2, 2)), columns=2)
     assert canvas.shape == (5, 5)

@@ -59,7 +59,7 @@ def test_unit_explorer(model, images) -> None:
     assert len(seen) == 4 * 8
     explorer.set(block=2, sort="localisation (most local first)", place=1)
     spread = analysis.describe_units(analysis.token_mixing_units(model, 1)).spread
-    assert f"unit {int(spread.argmin())}:" in explorer.sentence.value
+    assert f"unit {int(spread.argmin()) + 1}:" in explorer.sentence.value
     assert f"spread {spread.min():.2f}" in explorer.sentence.value
     before = bytes(explorer.picture.value)
     explorer.controls["photo"].value = 3
@@ -73,7 +73,7 @@ def test_unit_explorer_can_show_what_was_learned(model, images) -> None:
     both = [analysis.token_mixing_units(network, 0) for network in (model, start)]
     spread = analysis.describe_units(analysis.learned_part(*both)).spread
     explorer.set(block=1, sort="localisation (most local first)", place=1)
-    assert f"unit {int(spread.argmin())}:" in explorer.sentence.value
+    assert f"unit {int(spread.argmin()) + 1}:" in explorer.sentence.value
 
 
 def test_unit_explorer_refuses(model, images) -> None:
@@ -92,8 +92,8 @@ def test_influence_explorer_shows_the_influence(model, images) -> None:
     check_still_and_live(explorer)
     explorer.set(patch=4, photo=2)
     influence = analysis.influence_by_depth(model, images[1:2], probes=3)[1:]
-    energy = influence[:, 4].square()
-    first, last = energy[0, 4] / energy[0].sum(), energy[1, 4] / energy[1].sum()
+    energy = influence[:, 3].square()
+    first, last = energy[0, 3] / energy[0].sum(), energy[1, 3] / energy[1].sum()
     assert (
         f"{first:.0%} of the influence (squared) comes from its own patch after block 1"
         in explorer.sentence.value
@@ -113,10 +113,10 @@ def test_a_patch_can_be_clicked(model, images) -> None:
     assert len(buttons) == 6
     assert [button.description for button in buttons].count("●") == 1
     buttons[2].click()
-    assert explorer.values["patch"] == 2
-    assert "Token 2, row 1, column 3" in explorer.sentence.value
+    assert explorer.values["patch"] == 3
+    assert "Token 3, row 1, column 3" in explorer.sentence.value
     assert [button.description.strip() for button in buttons] == ["", "", "●", "", "", ""]
-    assert buttons[2].tooltip == "patch 2: row 1, column 3"
+    assert buttons[2].tooltip == "patch 3: row 1, column 3"
     colors = [button.style.button_color for button in buttons]
     explorer.controls["photo"].value = 2
     assert [button.style.button_color for button in buttons] != colors

@@ -72,7 +72,7 @@ def test_results_are_drawn_beside_what_was_published(
     # The mean over the seeds of the longest runs
     assert first["measured"] == pytest.approx(0.9617)
     assert first["note"] == "500 steps, 2 seeds: 96.12 to 96.22 %"
-    assert rows["Mixer-Nano/4,\nTiny ImageNet-200 at 32 px"]["official"] is None
+    assert rows["Mixer-Nano_4,\nTiny ImageNet-200 at 32 px"]["official"] is None
     assert figures.DRAWINGS["mixer_result.png"].fingerprint() != before
     drawn = figures.DRAWINGS["mixer_result.png"].draw()
     texts = [text.get_text() for ax in drawn.axes for text in ax.texts]
@@ -119,7 +119,7 @@ def test_table_of_results(results: Stored) -> None:
         "| ImageNet-21k | Mixer-L/16 | 96.34 % (98.34 % in their later version) | 98.00 % of "
         "10,000 images, 98.10 % of "
         "the first 9,728 | 1 | 10,000 of 512 images (`official`) | 2.5 h | Some GPU, bf16 |",
-        "| Tiny ImageNet-200 at 32 px, this project | Mixer-Nano/4 | – | 75.00 % of 10,000 "
+        "| Tiny ImageNet-200 at 32 px, this project | Mixer-Nano_4 | – | 75.00 % of 10,000 "
         "images | 1 "
         "| 1,000 of 128 images (`nano-finetune-cpu`) | 80 s | Some processor, 2 threads, bf16 |",
     ]
@@ -132,7 +132,7 @@ def test_the_readme_has_the_table_of_results(results: Stored) -> None:
     assert figures.short_table() in readme and figures.table() in benchmarks
     first, *_, last = figures.short_table().splitlines()[2:]
     assert first == "| ImageNet | Mixer-B/16 | 96.72 % | 96.17 % | 2 |"
-    assert last == "| Tiny ImageNet-200 at 32 px | Mixer-Nano/4 | – | 75.00 % | 1 |"
+    assert last == "| Tiny ImageNet-200 at 32 px | Mixer-Nano_4 | – | 75.00 % | 1 |"
     assert max(map(len, figures.short_table().splitlines())) <= 100
 
 
@@ -225,8 +225,8 @@ def test_a_run_from_scratch_is_no_fine_tuning(results: Stored) -> None:
     results([fine, scratch])
     labels = [row["label"] for row in figures.accuracies()][-2:]
     assert labels == [
-        "Mixer-Nano/4,\nTiny ImageNet-200 at 32 px",
-        "Mixer-Nano/4, from scratch,\nrandom weights",
+        "Mixer-Nano_4,\nTiny ImageNet-200 at 32 px",
+        "Mixer-Nano_4, from scratch,\nrandom weights",
     ]
 
 

@@ -44,28 +44,29 @@ def influence_explorer(
 
     def of_patch(patch: int, photo: int, direction: str, scope: str) -> Tensor:
         influence = maps[scope][photo - 1]  # (num_blocks, S, S)
-        return influence.select(1 if direction == _FROM else 2, patch)  # (num_blocks, S)
+        return influence.select(1 if direction == _FROM else 2, patch - 1)  # (num_blocks, S)
 
     def draw(patch: int, photo: int, direction: str, scope: str) -> Figure:
         found = of_patch(patch, photo, direction, scope).unflatten(-1, (rows, columns))
         word = "block" if scope == _ALONE else "after block"
         titles = [f"{word} {block}" for block in range(1, config.num_blocks + 1)]
         name = f"token {patch}"
-        return plots.influence_card(pictures[photo - 1], found, patch, titles, photo_title=name)
+        return plots.influence_card(pictures[photo - 1], found, patch - 1, titles, photo_title=name)
 
     def say(patch: int, photo: int, direction: str, scope: str) -> str:
         energy = of_patch(patch, photo, direction, scope).square()
-        own = energy[:, patch] / energy.sum(1)
+        own = energy[:, patch - 1] / energy.sum(1)
         word = "in" if scope == _ALONE else "after"
         which = "comes from its own patch" if direction == _FROM else "stays in its own token"
         return (
-            f"Token {patch}, row {patch // columns + 1}, column {patch % columns + 1}: "
+            f"Token {patch}, row {(patch - 1) // columns + 1}, "
+            f"column {(patch - 1) % columns + 1}: "
             f"{own[0]:.0%} of the influence (squared) {which} {word} block 1, {own[-1]:.0%} "
             f"{word} block {config.num_blocks}."
         )
 
     controls = {
-        "patch": slider("patch", 0, config.num_tokens - 1, rows // 2 * columns + columns // 2),
+        "patch": slider("patch", 1, config.num_tokens, rows // 2 * columns + columns // 2 + 1),
         "photo": slider("photo", 1, len(images)),
         "direction": buttons("show", [_FROM, _TO]),
         "scope": buttons("through", [_SO_FAR, _ALONE]),
@@ -83,22 +84,22 @@ def influence_explorer(
 def _patch_pad(
     patch: ipywidgets.IntSlider, rows: int, columns: int
 ) -> tuple[ipywidgets.GridBox, Callable[[NDArray[np.uint8]], None]]:
-    """Buttons, one a patch, that set a slider; and a function that paints them like a photo."""
+    """Buttons, one a patch, that set a slider from 1 on; and what paints them like a photo."""
     side = f"{max(14, 168 // max(rows, columns))}px"
     layout = ipywidgets.Layout(
         width=side, height=side, margin="0", padding="0", border="1px solid white"
     )
     buttons = []
     for index in range(rows * columns):
-        tooltip = f"patch {index}: row {index // columns + 1}, column {index % columns + 1}"
+        tooltip = f"patch {index + 1}: row {index // columns + 1}, column {index % columns + 1}"
         button = ipywidgets.Button(tooltip=tooltip, layout=layout)
-        button.on_click(lambda _button, index=index: setattr(patch, "value", index))
+        button.on_click(lambda _button, index=index: setattr(patch, "value", index + 1))
         buttons.append(button)
 
     def mark(change: dict[str, Any]) -> None:
         # With an empty one the front end leaves the old text standing.
-        buttons[change["old"]].description = " "
-        buttons[change["new"]].description = "●"
+        buttons[change["old"] - 1].description = " "
+        buttons[change["new"] - 1].description = "●"
 
     def paint(pixels: NDArray[np.uint8]) -> None:
         high, wide = pixels.shape[0] // rows, pixels.shape[1] // columns

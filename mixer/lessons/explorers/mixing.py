@@ -92,7 +92,7 @@ def _entries(start: Tensor) -> dict[str, ipywidgets.Widget]:
         for channel, value in enumerate(row):
             options: dict[str, Any] = {"min": -9, "max": 9, "step": 0.5}
             entry = ipywidgets.BoundedFloatText(value, layout={"width": "5.5em"}, **options)
-            entry.tooltip = f"token {token}, channel {channel}"
+            entry.tooltip = f"token {token + 1}, channel {channel + 1}"
             entries[_name(token, channel)] = entry
     return entries
 
@@ -100,11 +100,11 @@ def _entries(start: Tensor) -> dict[str, ipywidgets.Widget]:
 def _with_labels(
     entries: dict[str, ipywidgets.Widget], num_tokens: int, num_channels: int
 ) -> ipywidgets.GridBox:
-    """The fields as a table with numbered rows and columns."""
+    """The fields as a table whose rows and columns are numbered from 1."""
     cells = [ipywidgets.Label("")]
-    cells += [ipywidgets.Label(f"channel {channel}") for channel in range(num_channels)]
+    cells += [ipywidgets.Label(f"channel {channel + 1}") for channel in range(num_channels)]
     for token in range(num_tokens):
-        cells.append(ipywidgets.Label(f"token {token}"))
+        cells.append(ipywidgets.Label(f"token {token + 1}"))
         cells += [entries[_name(token, channel)] for channel in range(num_channels)]
     columns = f"4.5em repeat({num_channels}, 6em)"
     return ipywidgets.GridBox(cells, layout={"grid_template_columns": columns})

@@ -82,9 +82,9 @@ class _Units:
 
     def draw(self, block: int, sort: str, place: int, photo: int) -> Figure:
         unit, grids = self._chosen(block, sort, place), self.grids[block - 1]
-        shown = {f"unit {unit}": grids[unit]}
+        shown = {f"unit {unit + 1}": grids[unit]}
         if partner := self._partner(block, unit):
-            shown[f"its partner, unit {partner[0]}"] = grids[partner[0]]
+            shown[f"its partner, unit {partner[0] + 1}"] = grids[partner[0]]
         if self.later is not None:
             shown["after fine-tuning"] = self.later[block - 1][unit]
         return plots.unit_card(
@@ -100,7 +100,7 @@ class _Units:
     def say(self, block: int, sort: str, place: int, photo: int) -> str:
         unit, fact = self._chosen(block, sort, place), self.facts[block - 1]
         text = (
-            f"Block {block}, unit {unit}: strongest wave of "
+            f"Block {block}, unit {unit + 1}: strongest wave of "
             f"{fact.frequency[unit] * self.cells:.1f} cycles across the image at "
             f"{fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
         )

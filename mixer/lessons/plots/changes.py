@@ -35,7 +35,8 @@ def change_tables(
 
     Args:
         changes: name of a layer -> its output after the change minus its output before, (S, C).
-        cells: the entries (token, channel) that were changed, to be outlined in every table.
+        cells: the entries (token, channel) that were changed, as indices from 0, to be outlined
+            in every table.
         columns: tables in a row; all of them if not given.
         digits: behind the decimal point; what would be written as zero is written as ≈0.
     """
@@ -73,14 +74,14 @@ def _number_rows(ax: Axes, left: float, top: float, rows: int) -> None:
     style: Style = {"ha": "right", "va": "center"}
     ax.text(left - 0.5, top + rows / 2, "token", fontsize=9, rotation=90, **style)
     for row in range(rows):
-        ax.text(left - 0.15, top + row + 0.5, str(row), fontsize=8, **style)
+        ax.text(left - 0.15, top + row + 0.5, str(row + 1), fontsize=8, **style)
 
 
 def _number_columns(ax: Axes, left: float, bottom: float, columns: int) -> None:
     style: Style = {"ha": "center", "va": "top"}
     ax.text(left + columns / 2, bottom + 0.5, "channel", fontsize=9, **style)
     for column in range(columns):
-        ax.text(left + column + 0.5, bottom + 0.1, str(column), fontsize=8, **style)
+        ax.text(left + column + 0.5, bottom + 0.1, str(column + 1), fontsize=8, **style)
 
 
 @dataclass

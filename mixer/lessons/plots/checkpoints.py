@@ -9,7 +9,16 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mixer.drawing import COLORS, DIVERGING, PART_COLORS, WIDTH, bare, new_figure, to_numpy
+from mixer.drawing import (
+    COLORS,
+    DIVERGING,
+    PART_COLORS,
+    WIDTH,
+    Style,
+    bare,
+    new_figure,
+    to_numpy,
+)
 from mixer.lessons.plots.grids import signed_limits, to_rgb
 
 
@@ -40,7 +49,10 @@ def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
 
 
 def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) -> Figure:
-    """Relative error of every stage of a model against a reference, a line for each variant."""
+    """Relative error of every stage of a model against a reference, a line for each variant.
+
+    A stage that agrees exactly in every variant has no place on the logarithmic axis and says so.
+    """
     fig = new_figure(WIDTH, 3.6)
     ax = fig.subplots()
     for number, (name, values) in enumerate(errors.items()):
@@ -51,6 +63,11 @@ def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) 
         ax.plot(range(len(stages)), shown, style, marker=marker, markersize=5, label=name)
     ax.set_yscale("log")
     ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
+    for place, found in enumerate(zip(*errors.values(), strict=True)):
+        if not any(found):
+            aside: Style = {"rotation": 90, "ha": "center", "va": "bottom", "color": "#555555"}
+            ax.text(place, 0.03, "exactly 0", transform=ax.get_xaxis_transform(), **aside)
+    ax.set_xlim(-0.5, len(stages) - 0.5)
     ax.set_ylabel("relative error")
     ax.grid(axis="y")
     fig.legend(loc="outside upper center", ncols=len(errors))
@@ -81,7 +98,7 @@ def top_classes(
 
 
 def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
-    """Weight matrices side by side, each with its own symmetric colours."""
+    """Weight matrices (hidden units, tokens) side by side, each with its own symmetric colours."""
     fig = new_figure(WIDTH, 3.4)
     axes = fig.subplots(1, len(named), squeeze=False)[0]
     for ax, (name, matrix) in zip(axes, named.items(), strict=True):
@@ -90,7 +107,8 @@ def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
         ax.imshow(values, cmap=DIVERGING, vmin=low / 2, vmax=high / 2, interpolation="nearest")
         ax.set_title(f"{name}\n{values.shape[0]} × {values.shape[1]}", fontsize=9)
         ax.set_xlabel("token")
-        ax.set_xticks([])
-        ax.set_yticks([])
+        for set_ticks, count in ((ax.set_yticks, len(values)), (ax.set_xticks, values.shape[1])):
+            numbers = [1, count // 4, count // 2, 3 * count // 4, count]
+            set_ticks([number - 1 for number in numbers], [str(number) for number in numbers])
     axes[0].set_ylabel("hidden unit")
     return fig

@@ -48,7 +48,7 @@ def architecture(name: str) -> Figure:
     _draw_token_mixing(ax, config)
     _draw_channel_mixing(ax, config)
     height, width = config.image_hw
-    numbers = f"numbers of {name.replace('_', '/')} at {height} × {width} pixels"
+    numbers = f"numbers of {name} at {height} × {width} pixels"
     letters = "S tokens, C channels, P pixels a side of a patch; 9 patches and 8 channels drawn"
     draw_words(ax, 450, 741, f"{letters}; {numbers}", size=9, color=SOFT)
     # Downwards, and a unit is a pixel of the README.

@@ -123,7 +123,8 @@ def image_grid(
         raise ValueError(f"titles: expected {count}, one for each image, found {len(titles)}")
     columns = min(count, columns or max(1, int(WIDTH / size)))
     rows = -(-count // columns)
-    fig = new_figure(columns * size, rows * (size + (0.35 if titles else 0.0)))
+    lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
+    fig = new_figure(columns * size, rows * (size + 0.17 * lines))
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for index, ax in enumerate(axes):
         bare(ax)

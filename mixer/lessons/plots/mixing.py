@@ -21,7 +21,7 @@ def _value_table(
     title: str,
     digits: int,
 ) -> None:
-    """Draw one table: a coloured square with a number for each entry."""
+    """Draw one table: a coloured square with a number for each entry, counted from 1."""
     rows, columns = values.shape
     low, high = limits
     ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high, interpolation="nearest")
@@ -33,8 +33,8 @@ def _value_table(
         color = "white" if abs(value) > 0.6 * high else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
     bare(ax, title)
-    ax.set_xticks(range(columns), [str(column) for column in range(columns)])
-    ax.set_yticks(range(rows), [str(row) for row in range(rows)])
+    ax.set_xticks(range(columns), [str(number + 1) for number in range(columns)])
+    ax.set_yticks(range(rows), [str(number + 1) for number in range(rows)])
     ax.tick_params(length=0)
     ax.set_xlabel("channel")
     ax.set_ylabel("token")

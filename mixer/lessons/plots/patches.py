@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -23,9 +24,11 @@ from mixer.drawing import (
 )
 from mixer.lessons.plots.grids import cut_into_patches, signed_limits, tile, to_colors, to_rgb
 
+NO_WEIGHT = "#D5D5D5"
+
 
 def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
-    """A photo beside the patches it is cut into, numbered in the order of the tokens.
+    """A photo beside the patches it is cut into, numbered from 1 in the order of the tokens.
 
     More than 100 patches stay without their numbers.
 
@@ -55,12 +58,12 @@ def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
         for index in range(len(patches)):
             row, column = divmod(index, columns)
             x, y = column * step + patch_size / 2, row * step + patch_size / 2
-            right.text(x, y, str(index), **style)
+            right.text(x, y, str(index + 1), **style)
     return fig
 
 
 def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: str) -> Figure:
-    """A matrix as a picture, one coloured square for each weight and a name for each row.
+    """A matrix as a picture: a coloured square for each weight, a grey one for each exact zero.
 
     Args:
         matrix: (outputs, inputs).
@@ -71,15 +74,24 @@ def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: st
     low, high = signed_limits(values)
     fig = new_figure(WIDTH, 0.9 + WIDTH * 0.75 * values.shape[0] / values.shape[1])
     ax = fig.subplots()
-    picture = ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high)
+    # A weight near zero is almost white: what is zero for every image needs another colour.
+    ax.set_facecolor(NO_WEIGHT)
+    picture = ax.imshow(np.ma.masked_equal(values, 0), cmap=DIVERGING, vmin=low, vmax=high)
     ax.set_yticks(range(len(rows)), rows)
-    ax.set_xlabel(column_label)
+    ax.set_xlabel(f"{column_label} (grey: the weight is exactly 0)")
+    _count_from_one(ax, values.shape[1])
     ax.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
     ax.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
-    ax.grid(which="minor", color="#EEEEEE", linewidth=0.5)
+    ax.grid(which="minor", color="white", linewidth=0.7)
     ax.tick_params(which="minor", length=0)
     fig.colorbar(picture, ax=ax, label="weight", shrink=0.9)
     return fig
+
+
+def _count_from_one(ax: Axes, count: int) -> None:
+    """Ticks at every fifth column, the first being number 1."""
+    numbers = [1, *range(5, count + 1, 5)]
+    ax.set_xticks([number - 1 for number in numbers], [str(number) for number in numbers])
 
 
 def filter_responses(
@@ -94,7 +106,8 @@ def filter_responses(
         image: the photo, what ``to_rgb`` takes.
         filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero, with lines between
             its pixels.
-        responses: (N, rows, columns), one number for each patch.
+        responses: (N, rows, columns), one number for each patch; each map has its own scale,
+            written under it.
         names: one for each filter.
     """
     kernels, answers = to_colors(filters), to_numpy(responses)
@@ -113,7 +126,7 @@ def filter_responses(
                 lines(pixel - 0.5, color="#999999", linewidth=0.5)
         low, high = signed_limits(answer)
         bare(axes[1, column], frame=True).imshow(answer, cmap=DIVERGING, vmin=low, vmax=high)
-        axes[1, column].set_xlabel("answer,\none square a patch", fontsize=9)
+        axes[1, column].set_xlabel(f"answers, −{high:.0f} to +{high:.0f}", fontsize=9)
     return fig
 
 
