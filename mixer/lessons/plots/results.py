@@ -175,8 +175,9 @@ def few_labels(counts: Sequence[int], accuracy: Mapping[str, ArrayLike], chance:
     for line in ax.lines:
         line.set_marker("_")
     for number, values in enumerate(seeds.values()):
-        aside = np.linspace(-0.06, 0.06, len(values)) if len(values) > 1 else []
-        for step, one in zip(aside, values, strict=False):
+        if len(values) < 2:
+            continue
+        for step, one in zip(np.linspace(-0.06, 0.06, len(values)), values, strict=True):
             ring: Style = {"markerfacecolor": "none", "markeredgecolor": f"C{number}"}
             ax.plot(np.multiply(counts, 10**step), one, "o", markersize=6, **ring)
     ax.set_xscale("log")
