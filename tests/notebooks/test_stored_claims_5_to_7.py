@@ -167,3 +167,13 @@ def test_what_notebook_7_says_of_a_shift():
     kept = re.findall(r"moved by 2: [\d.]+% right, ([\d.]+)% of the answers", told)
     small, convolutional, nano = map(float, kept)
     assert small < nano < convolutional
+
+
+def test_what_notebook_7_says_of_the_zeros():
+    told = printed_by("07")
+    found = re.findall(
+        r"(all weights|zeros kept) +(\S+)%, (\S+)% after \d+ .*, (\S+)% before", told
+    )
+    mean = {name: (float(one) + float(other)) / 2 for name, one, other, _ in found}
+    assert abs(mean["all weights"] - mean["zeros kept"]) < 2.2
+    assert min(mean.values()) > float(found[0][3]) + 20
