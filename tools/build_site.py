@@ -1,11 +1,14 @@
-"""Build the series into a web site that works without a network, from the outputs stored in the notebooks.
+"""Build the series into a web site that works without a network, from the stored outputs.
 
-usage: python tools/build_site.py [OUTPUT]     (default: _build/site; needs the packages of the extra [site])
+usage: python tools/build_site.py [OUTPUT]
 
-Nothing is executed. The README becomes the first page and every notebook a chapter, with navigation and a search that
-needs no server; `OUTPUT/index.html` can be opened as a file. The pages fetch nothing from elsewhere: MathJax comes
-from an installed package and is copied along. At the end all pages are checked: links and their anchors lead
-somewhere, pictures have the notebooks' alternative texts, and no script, style or picture has an address outside.
+The default is _build/site; it needs the packages of the extra [site].
+
+Nothing is executed. The README becomes the first page and every notebook a chapter, with
+navigation and a search that needs no server; `OUTPUT/index.html` can be opened as a file. The
+pages fetch nothing from elsewhere: MathJax comes from an installed package and is copied along.
+At the end all pages are checked: links and their anchors lead somewhere, pictures have the
+notebooks' alternative texts, and no script, style or picture has an address outside.
 """
 
 import argparse
@@ -24,15 +27,19 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ADDRESS = PROJECT["urls"]["Repository"]
-MATHJAX = "tex-svg.js"  # one file, glyphs included: the other variants load fonts beside it
-MARKER = ".buildinfo"  # Sphinx leaves it in every site that it builds
+# One file, glyphs included: the other variants load fonts beside it.
+MATHJAX = "tex-svg.js"
+# Sphinx leaves it in every site that it builds.
+MARKER = ".buildinfo"
 
 STYLE = """\
 /* What is too wide scrolls in its own box, so that a phone never scrolls the page sideways. */
 article img { height: auto; margin-bottom: 0.5rem; max-width: 100%; }
 #search-results { overflow-wrap: anywhere; }
 article mjx-container[display="true"] { overflow-x: auto; overflow-y: hidden; }
-article details { border-left: 3px solid var(--pst-color-border); margin: 1rem 0; padding-left: 1rem; }
+article details {
+  border-left: 3px solid var(--pst-color-border); margin: 1rem 0; padding-left: 1rem;
+}
 article details > summary { cursor: pointer; font-weight: 600; }
 
 /* Nearly all lines of code fit beside both sidebars of a laptop's window. */
@@ -48,11 +55,11 @@ article pre { font-size: 0.8125rem; padding: 0.8rem; }
 """
 
 
-# ------------------------------------------------------------------------------------------- what Sphinx reads
+# ------------------------------------------------------------------------------ what Sphinx reads
 
 
 def links_for_the_site(text: str, folder: str = "") -> str:
-    """Markdown of a file in ``folder``, with links to what is not on the site led to the repository."""
+    """Markdown of a file in ``folder``; links to what is not on the site lead to the repository."""
 
     def replacement(match: re.Match) -> str:
         target = (ROOT / folder / match[1]).resolve()
@@ -68,13 +75,17 @@ def links_for_the_site(text: str, folder: str = "") -> str:
 
 
 def first_page(readme: str) -> str:
-    """The README as the site's first page: the same text, and the list of chapters for the navigation."""
+    """The README as the site's first page: the same text, and the chapters for the navigation."""
     chapters = "\n".join(f"notebooks/{path.stem}" for path in NOTEBOOKS)
-    return f"{links_for_the_site(readme)}\n```{{toctree}}\n:hidden:\n:caption: The series\n\n{chapters}\n```\n"
+    navigation = f"```{{toctree}}\n:hidden:\n:caption: The series\n\n{chapters}\n```\n"
+    return f"{links_for_the_site(readme)}\n{navigation}"
 
 
 def chapter(notebook: dict, name: str) -> dict:
-    """A stored notebook as a page: no badge (a picture from elsewhere), alternative texts where MyST-NB reads them."""
+    """A stored notebook as a page.
+
+    Without the badge, a picture from elsewhere; with alternative texts where MyST-NB reads them.
+    """
     cells = [cell for cell in notebook["cells"] if "badge" not in cell["metadata"].get("tags", [])]
     slug = ADDRESS.removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}"
@@ -97,7 +108,9 @@ def alternative_texts(cells: list[dict]) -> list[str]:
 
 def write_sources(folder: Path) -> None:
     """Everything that Sphinx needs, into an empty folder."""
-    (folder / "index.md").write_text(first_page((ROOT / "README.md").read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "index.md").write_text(
+        first_page((ROOT / "README.md").read_text(encoding="utf-8")), encoding="utf-8"
+    )
     shutil.copytree(ROOT / "img", folder / "img")
     (folder / "notebooks").mkdir()
     for path in NOTEBOOKS:
@@ -117,17 +130,21 @@ def settings() -> dict:
         "language": "en",
         "extensions": ["myst_nb"],
         "nb_execution_mode": "off",
-        "nb_merge_streams": True,  # else every line of a training log is a box of its own
+        # Else every line of a training log is a box of its own.
+        "nb_merge_streams": True,
         "myst_enable_extensions": ["dollarmath", "amsmath", "html_image"],
         "myst_heading_anchors": 3,
-        "highlight_language": "text",  # of a block that names none; cells are Python all the same
+        # Of a block that names none; cells are Python all the same.
+        "highlight_language": "text",
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {
             "repository_url": ADDRESS,
             "use_repository_button": True,
-            "use_download_button": False,  # it would offer the page's source, not the notebook
+            # It would offer the page's source, not the notebook.
+            "use_download_button": False,
             "show_toc_level": 2,
-            "navbar_persistent": [],  # the sidebar has the search already
+            # The sidebar has the search already.
+            "navbar_persistent": [],
             "footer_content_items": [],
         },
         "html_context": {"default_mode": "auto"},
@@ -164,14 +181,21 @@ def run_sphinx(work: Path) -> Path:
     return pages
 
 
-# ------------------------------------------------------------------------------------------- what is checked
+# -------------------------------------------------------------------------------- what is checked
 
 
-LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "link": "href",
+}
 
 
 class Page(HTMLParser):
-    """What a page of HTML names: its anchors, where its links lead, what it loads, and its pictures' texts."""
+    """What a page of HTML names: its anchors, its links' goals, what it loads, pictures' texts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -193,7 +217,7 @@ class Page(HTMLParser):
 
 
 def dead_targets(pages: dict[Path, Page]) -> list[str]:
-    """One line for every link or source inside the site that leads to no file, or to no anchor of its page."""
+    """One line for every link or source inside the site that leads to no file or no anchor."""
     found = []
     for path, page in pages.items():
         for target in page.links + page.loaded:
@@ -202,7 +226,9 @@ def dead_targets(pages: dict[Path, Page]) -> list[str]:
                 continue
             goal = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             anchors = pages[goal].anchors if goal in pages else set()
-            if not goal.is_file() or (goal in pages and parts.fragment and unquote(parts.fragment) not in anchors):
+            if not goal.is_file() or (
+                goal in pages and parts.fragment and unquote(parts.fragment) not in anchors
+            ):
                 found.append(f"{path.name}: {target} leads nowhere")
     return found
 
@@ -220,8 +246,13 @@ def outside_sources(folder: Path, pages: dict[Path, Page]) -> list[str]:
 
 
 def missing_texts(folder: Path, pages: dict[Path, Page]) -> list[str]:
-    """One line for every page whose pictures do not have the alternative texts of the README or the notebook."""
-    found = [f"{path.name}: {s} has no text" for path, page in pages.items() for s, alt in page.pictures if not alt]
+    """One line for every page whose pictures lack the texts of the README or the notebook."""
+    found = [
+        f"{path.name}: {s} has no text"
+        for path, page in pages.items()
+        for s, alt in page.pictures
+        if not alt
+    ]
     for path in NOTEBOOKS:
         page = pages[(folder / "notebooks" / f"{path.stem}.html").resolve()]
         expected = alternative_texts(json.loads(path.read_text(encoding="utf-8"))["cells"])
@@ -237,20 +268,24 @@ def problems(folder: Path) -> list[str]:
     return dead_targets(pages) + outside_sources(folder, pages) + missing_texts(folder, pages)
 
 
-# ------------------------------------------------------------------------------------------- the command
+# ------------------------------------------------------------------------------------ the command
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Move a built site to its place. Only an earlier site is replaced, nothing else that may lie there."""
+    """Move a built site to its place. Only an earlier site is replaced, nothing else there."""
     if old.exists() and not (old / MARKER).exists() and any(old.iterdir()):
-        raise SystemExit(f"{old} holds something else than a site built by this command: choose another folder")
+        raise SystemExit(
+            f"{old} holds something else than a site built by this command: choose another folder"
+        )
     shutil.rmtree(old, ignore_errors=True)
     old.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(new, old)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("output", nargs="?", type=Path, default=ROOT / "_build" / "site")
     output = parser.parse_args(arguments).output
     try:

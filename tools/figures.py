@@ -239,9 +239,7 @@ def table() -> str:
             lines.append([*first, "not yet run", "", "", "", ""])
     for name in kinds:
         for runs in kinds[name] if name not in OFFICIAL_FILES else []:
-            lines.append(
-                [runs[0]["upstream"], name, "–", *measured(runs, compare=False)]
-            )
+            lines.append([runs[0]["upstream"], name, "–", *measured(runs, compare=False)])
     return markdown(lines)
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mixer.data.cache import Cache, Index, key_of
 from mixer.data.dataset import ImageData
-from mixer.data.layout import Layout, Split, read_layout
 from mixer.data.pictures import read_picture
 from mixer.data.store import ImageStore, map_file
 from mixer.data.transforms import Size, resize
+from mixer.data.tree import Layout, Split, read_layout
 from mixer.files import check_writable, data_dir
 
 REMEDY = "let the variable MIXER_DATA name another folder"

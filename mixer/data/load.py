@@ -15,9 +15,9 @@ import numpy as np
 
 from mixer.data.dataset import ImageData
 from mixer.data.folder import load_folder
-from mixer.data.layout import check_folder
 from mixer.data.sources import TORCHVISION, as_data, from_torchvision, load_digits
 from mixer.data.transforms import Size
+from mixer.data.tree import check_folder
 from mixer.files import StrPath, data_dir, replacing
 
 

@@ -13,12 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from mixer.data import ImageData
 from mixer.model import MlpMixer
 from mixer.train import distributed
+from mixer.train.accumulation import try_accumulation
 from mixer.train.averaging import AveragedWeights
 from mixer.train.batches import MODEL, Batches, seed_of
 from mixer.train.compiling import compiled
 from mixer.train.device import autocast
 from mixer.train.errors import ADVICE, TrainingError, is_out_of_memory
-from mixer.train.memory import try_accumulation
 from mixer.train.optimizers import build_optimizers
 from mixer.train.readings import Reading, Readings
 from mixer.train.recipes import Recipe

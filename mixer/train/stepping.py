@@ -1,4 +1,7 @@
-"""Steps of the optimisers that a flag on the device may forbid, without the host asking for it."""
+"""Steps of the optimisers that a flag on the device may forbid, without the host asking for it.
+
+The rate of each step comes from the recipe (``Recipe.learning_rate_at``).
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -17,11 +17,11 @@ from mixer.data import ImageData
 from mixer.files import check_writable
 from mixer.model import MlpMixer
 from mixer.train import distributed, state
+from mixer.train.accumulation import pick_accumulation
 from mixer.train.compiling import GRAPH_MODES, check_compile, uncompile
 from mixer.train.device import forked_rng
 from mixer.train.lock import only_writer
 from mixer.train.loop import Loop
-from mixer.train.memory import pick_accumulation
 from mixer.train.options import Options, check_batch
 from mixer.train.recipes import Recipe, get_recipe
 from mixer.train.run import Run

@@ -1,7 +1,8 @@
-"""Every notebook in a real JupyterLab: a headless Chromium opens it, chooses Run All and uses its explorers.
+"""Every notebook in a real JupyterLab: a headless Chromium runs all of it and uses its explorers.
 
-Runs with ``MIXER_BROWSER=1``, where there is a Chromium. Pictures of what it saw are kept in ``test-results/``, with
-response_times.json: how long each explorer's picture took to follow. Times are noted, not tested.
+Runs with ``MIXER_BROWSER=1``, where there is a Chromium. Pictures of what it saw are kept in
+``test-results/``, with response_times.json: how long each explorer's picture took to follow.
+Times are noted, not tested.
 """
 
 import json
@@ -19,7 +20,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra [test])")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed (extra [test])"
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -27,13 +30,17 @@ RESULTS = ROOT / "test-results"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-quic"]
-START, RUN = 90, 400  # seconds: until JupyterLab answers, until a notebook has run
-ASK_AGAIN = 15  # seconds without a cell that runs or waits to
+# Seconds: until JupyterLab answers, until a notebook has run.
+START, RUN = 90, 400
+# Seconds without a cell that runs or waits to.
+ASK_AGAIN = 15
 WIDTH, HEIGHT = 1300, 1000
 
 # Cell by cell, what the page shows: the execution count, and whether an output is an error.
-COUNTS = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(x => x.textContent.trim())"
-ERRORS = "() => [...document.querySelectorAll('[data-mime-type$=\"jupyter.error\"]')].map(x => x.innerText)"
+COUNTS = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(
+    x => x.textContent.trim())"""
+ERRORS = """() => [...document.querySelectorAll('[data-mime-type$="jupyter.error"]')].map(
+    x => x.innerText)"""
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
 # The bytes of a picture, also where it is only an object URL.
 PIXELS = """async image => {
@@ -41,17 +48,23 @@ PIXELS = """async image => {
     return bytes.length + ':' + bytes.reduce((sum, byte) => (sum * 31 + byte) % 1000000007, 7);
 }"""
 
-# When the reader's key or mouse asked for something, and when the new picture was there: on the browser's one clock.
+# When the reader's key or mouse asked for something, and when the new picture was there: on the
+# browser's one clock.
 WATCH = """explorer => {
     for (const kind of ['keydown', 'mousedown'])
-        explorer.addEventListener(kind, event => { window.asked = event.timeStamp; window.shown = null }, true);
-    explorer.querySelector('img.widget-image').addEventListener('load', () => { window.shown ??= performance.now() });
+        explorer.addEventListener(kind, event => {
+            window.asked = event.timeStamp;
+            window.shown = null;
+        }, true);
+    explorer.querySelector('img.widget-image').addEventListener('load', () => {
+        window.shown ??= performance.now();
+    });
 }"""
 WAITED = "() => window.shown && Math.round(window.shown - window.asked)"
 
 
 def find_browser():
-    """Path of a Chromium: the system's, else the one that Playwright brought; ``None`` if there is neither."""
+    """Path of a Chromium: the system's, else Playwright's; ``None`` if there is neither."""
     for name in NAMES:
         if path := shutil.which(name):
             return path
@@ -63,7 +76,8 @@ def find_browser():
 BROWSER = find_browser() if os.environ.get("MIXER_BROWSER") == "1" else None
 pytestmark = pytest.mark.skipif(
     BROWSER is None,
-    reason="needs MIXER_BROWSER=1 and Chromium (Debian: apt install chromium; else: playwright install chromium)",
+    reason="needs MIXER_BROWSER=1 and Chromium "
+    "(Debian: apt install chromium; else: playwright install chromium)",
 )
 
 
@@ -71,24 +85,48 @@ pytestmark = pytest.mark.skipif(
 def server(tmp_path_factory):
     """(address, token, log file) of a JupyterLab of its own, over a copy of the notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
-    shutil.copytree(ROOT / "notebooks", home / "series" / "notebooks", ignore=shutil.ignore_patterns(".*", "_*"))
+    shutil.copytree(
+        ROOT / "notebooks", home / "series" / "notebooks", ignore=shutil.ignore_patterns(".*", "_*")
+    )
     shutil.copytree(ROOT / "benchmarks" / "results", home / "series" / "benchmarks" / "results")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)  # as if the reader had said no to the question about news
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    # As if the reader had said no to the question about news.
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
-    folders = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    folders |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    folders = {
+        f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")
+    }
+    folders |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+    ]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'series'}"]
-    command += ["--ServerApp.port_retries=0", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += [
+        "--ServerApp.port_retries=0",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
     log = home / "server.log"
     with open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | folders | {"MIXER_QUICK": "1"}
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | folders | {"MIXER_QUICK": "1"},
         )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -102,7 +140,9 @@ def server(tmp_path_factory):
 def wait_for_server(address, token, process, log):
     end = time.monotonic() + START
     while time.monotonic() < end:
-        assert process.poll() is None, f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}"
+        assert process.poll() is None, (
+            f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}"
+        )
         try:
             urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5).close()
             return
@@ -121,7 +161,10 @@ def browser():
 
 @pytest.fixture
 def page(browser, server):
-    """A page of JupyterLab that reaches nothing but the server; at the end nobody may have complained."""
+    """A page of JupyterLab that reaches nothing but the server.
+
+    At the end nobody may have complained.
+    """
     address, _, log = server
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
     page = context.new_page()
@@ -131,7 +174,8 @@ def page(browser, server):
     def outside(route):
         asked.append(route.request.url)
         route.fulfill(
-            content_type="image/svg+xml", body='<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+            content_type="image/svg+xml",
+            body='<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
         )
 
     context.route(lambda url: url.startswith("http") and not url.startswith(address), outside)
@@ -142,7 +186,7 @@ def page(browser, server):
     said = log.read_text(encoding="utf-8")[before:]
     assert not complaints, f"the browser's console says: {complaints}"
     assert not re.findall(r"^\[[EC] .*|^Traceback.*", said, re.MULTILINE), said
-    # nothing comes from elsewhere but the picture on the Colab badge
+    # Nothing comes from elsewhere but the picture on the Colab badge
     assert all(url.startswith("https://colab.research.google.com/assets/") for url in asked), asked
 
 
@@ -154,12 +198,17 @@ def run_all(page, server, name):
     """Open a notebook, choose Run > Run All Cells in the menu, and wait for the last cell."""
     address, token, log = server
     page.goto(f"{address}/lab/tree/notebooks/{name}?token={token}&reset", timeout=START * 1000)
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", timeout=START * 1000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=START * 1000)
+    page.wait_for_selector(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", timeout=START * 1000
+    )
+    page.wait_for_selector(
+        ".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=START * 1000
+    )
     number = len(code_cells(NOTEBOOKS[0].parent / name))
+    # Until all are drawn.
     page.wait_for_function(
         f"number => ({COUNTS})().length === number", arg=number, timeout=START * 1000
-    )  # all are drawn
+    )
     choose(page, "Edit", "Clear Outputs of All Cells")
     page.wait_for_function(f"() => ({COUNTS})().every(count => count === '[ ]:')", timeout=20_000)
     choose(page, "Run", "Run All Cells")
@@ -170,9 +219,12 @@ def run_all(page, server, name):
         counts = page.evaluate(COUNTS)
         if len(counts) == number and all(re.fullmatch(r"\[\d+\]:", count) for count in counts):
             return
-        assert time.monotonic() < end, f"{name} did not end within {RUN} s: {counts}\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < end, (
+            f"{name} did not end within {RUN} s: {counts}\n{log.read_text()[-3000:]}"
+        )
         if all(count == "[ ]:" for count in counts):
-            # A kernel that is still connecting drops what it was asked to run; a reader then asks again.
+            # A kernel that is still connecting drops what it was asked to run; a reader then asks
+            # again.
             if time.monotonic() - asked > ASK_AGAIN:
                 choose(page, "Run", "Run All Cells")
                 asked = time.monotonic()
@@ -202,10 +254,13 @@ def keep_picture(page, stem):
     """A screenshot of the whole notebook in ``test-results/``."""
     RESULTS.mkdir(exist_ok=True)
     height = page.evaluate(
-        "() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(x => x.scrollHeight))"
+        """() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(
+            x => x.scrollHeight))"""
     )
     page.set_viewport_size({"width": WIDTH, "height": min(int(height) + 200, 16_000)})
-    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(x => x.scrollTo(0, 0))")
+    page.evaluate(
+        "() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(x => x.scrollTo(0, 0))"
+    )
     page.wait_for_timeout(500)
     page.screenshot(path=RESULTS / f"{stem}.png")
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
@@ -214,7 +269,9 @@ def keep_picture(page, stem):
 def stored(path):
     """(number of pictures, number of explorers) that the stored notebook shows."""
     cells = code_cells(path)
-    pictures = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
+    pictures = sum(
+        "image/png" in output.get("data", {}) for cell in cells for output in cell.outputs
+    )
     alive = sum(
         any("image/png" in output.get("data", {}) for output in cell.outputs)
         and re.search(r"explorers\.\w+\(", cell.source) is not None
@@ -244,7 +301,10 @@ def test_runs_in_jupyterlab(path, page, server):
 
 
 def solve_exercises(page, path):
-    """Do each exercise as a reader does: unfold the solution, type it into the cell, run it; the check says "right"."""
+    """Do each exercise as a reader does: unfold the solution, type it into the cell, run it.
+
+    The check has to say "right".
+    """
     notebook = nbformat.read(path, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     for cell in notebook.cells:
@@ -254,7 +314,9 @@ def solve_exercises(page, path):
             number = tag.removeprefix("exercise-")
             pattern = rf"<summary>Solution {re.escape(number)}.*?</summary>\s*```python\n(.*?)```"
             solution = re.search(pattern, text, re.DOTALL)[1]
-            folded = page.locator("details", has=page.locator("summary", has_text=f"Solution {number}"))
+            folded = page.locator(
+                "details", has=page.locator("summary", has_text=f"Solution {number}")
+            )
             assert not folded.locator("pre").is_visible()
             folded.locator("summary").click()
             folded.locator("pre").wait_for(state="visible", timeout=10_000)
@@ -276,9 +338,10 @@ def keep_times(stem, times):
 
 
 def use(page, explorer):
-    """Work each control of an explorer; picture or sentence has to follow, and somewhere the picture does.
+    """Work each control of an explorer; picture or sentence follows, the picture at least once.
 
-    Returns name of a control -> milliseconds from the key or click to the new picture, where one came.
+    Returns name of a control -> milliseconds from the key or click to the new picture, where one
+    came.
     """
     explorer.scroll_into_view_if_needed()
     picture = explorer.locator("img.widget-image")
@@ -298,16 +361,23 @@ def use(page, explorer):
         while state() == states[-1]:
             assert time.monotonic() < end, f"{what}: neither picture nor sentence followed"
             page.wait_for_timeout(50)
-        page.wait_for_timeout(200)  # the sentence comes a moment after the picture
+        # The sentence comes a moment after the picture.
+        page.wait_for_timeout(200)
         if (waited := page.evaluate(WAITED)) is not None:
             times[" ".join(what.split())] = waited
         states.append(state())
 
     for handle in explorer.locator(".noUi-handle").all():
-        label = handle.locator("xpath=ancestor::*[contains(@class, 'widget-inline-hbox')][1]").inner_text()
+        label = handle.locator(
+            "xpath=ancestor::*[contains(@class, 'widget-inline-hbox')][1]"
+        ).inner_text()
         low, now = (float(handle.get_attribute(f"aria-value{name}")) for name in ("min", "now"))
         handle.focus()
-        handle.press("ArrowLeft" if now > low and now >= float(handle.get_attribute("aria-valuemax")) else "ArrowRight")
+        handle.press(
+            "ArrowLeft"
+            if now > low and now >= float(handle.get_attribute("aria-valuemax"))
+            else "ArrowRight"
+        )
         follows(label)
     for group in explorer.locator(".widget-toggle-buttons").all():
         others = group.locator("button:not(.mod-active)")

@@ -1,4 +1,4 @@
-"""The built web site in headless Chromium, opened as files, at the width of a laptop and of a phone.
+"""The built web site in headless Chromium, opened as files, as wide as a laptop and as a phone.
 
 Runs with ``MIXER_BROWSER=1``, where there are a Chromium and the packages of the extra [site].
 """
@@ -9,20 +9,29 @@ from pathlib import Path
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra [test])")
-from test_jupyterlab import ARGUMENTS, BROWSER, pytestmark  # noqa: E402, F401  (the mark skips where no browser is)
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed (extra [test])"
+)
+# The mark skips where there is no browser.
+from test_jupyterlab import ARGUMENTS, BROWSER, pytestmark  # noqa: E402, F401
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PAGES = ["index", *(f"notebooks/{chapter}" for chapter in CHAPTERS)]
 WIDTHS = (1300, 390)
 
-# Elements that stick out to the right of the window, but for those inside a box that scrolls on its own.
+# Elements that stick out to the right of the window, but for those inside a box that scrolls on
+# its own.
 STICKING_OUT = """() => [...document.querySelectorAll('article *')].filter(element =>
-    element.getBoundingClientRect().right > window.innerWidth + 1 && !element.closest('pre, mjx-container, table')
+    element.getBoundingClientRect().right > window.innerWidth + 1
+    && !element.closest('pre, mjx-container, table')
 ).map(element => element.outerHTML.slice(0, 100))"""
-FORMULAS = "() => ['.math', '.math mjx-container svg'].map(one => document.querySelectorAll(one).length)"
-PICTURES = "() => [...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src)"
+FORMULAS = (
+    "() => ['.math', '.math mjx-container svg'].map(one => document.querySelectorAll(one).length)"
+)
+PICTURES = """() => [...document.images].filter(
+    image => !image.complete || !image.naturalWidth
+).map(image => image.src)"""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,9 @@ def built(tmp_path_factory):
     for package in ("myst_nb", "sphinx_book_theme", "mathjax"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra [site])")
     folder = tmp_path_factory.mktemp("built") / "site"
-    subprocess.run([sys.executable, "tools/build_site.py", str(folder)], cwd=ROOT, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "tools/build_site.py", str(folder)], cwd=ROOT, check=True, timeout=300
+    )
     return folder
 
 
@@ -56,10 +67,15 @@ def page(browser, request):
 @pytest.mark.parametrize("name", PAGES, ids=lambda name: name.split("/")[-1])
 def test_a_page_fits_the_window_and_all_of_it_shows(built, page, name):
     complaints = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((built / f"{name}.html").as_uri())
-    page.wait_for_function("() => [...document.querySelectorAll('.math')].every(one => one.querySelector('svg'))")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.math')].every(one => one.querySelector('svg'))"
+    )
     assert page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert page.evaluate(STICKING_OUT) == []
     assert page.evaluate(PICTURES) == []

@@ -13,9 +13,9 @@ from mixer.config import MODELS
 from mixer.cost import activation_bytes
 from mixer.model import MlpMixer
 from mixer.train import Options, pick_accumulation, training
+from mixer.train.accumulation import try_accumulation
 from mixer.train.compiling import GRAPH_MODES
 from mixer.train.errors import is_out_of_memory
-from mixer.train.memory import try_accumulation
 from mixer.train.options import check_batch
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
