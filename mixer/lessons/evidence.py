@@ -26,3 +26,16 @@ def results(name: str) -> dict[str, Any]:
     if name not in known:
         raise ValueError(f"results: expected one of {', '.join(known)}, found {name!r}")
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def few_labels() -> tuple[list[int], dict[str, list[list[float]]], float]:
+    """Of ``transfer``: numbers of labels, start -> accuracies (seeds, numbers), and chance."""
+    found = results("transfer")
+    sizes = sorted({run["labels"] for run in found["runs"]})
+    seeds = sorted({run["seed"] for run in found["runs"]})
+    at = {(run["start"], run["seed"], run["labels"]): run["accuracy"] for run in found["runs"]}
+    starts = dict.fromkeys(run["start"] for run in found["runs"])
+    by_start = {
+        start: [[at[start, seed, size] for size in sizes] for seed in seeds] for start in starts
+    }
+    return sizes, by_start, 1 / found["classes"]

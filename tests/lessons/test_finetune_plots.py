@@ -33,16 +33,20 @@ def test_figure_looks_as_it_did() -> None:
     assert difference(shrunk(other), stored("few_labels")) > 4.0
 
 
-def test_few_labels_of_several_seeds_show_mean_and_range():
+def test_few_labels_of_several_seeds_show_the_mean_and_each_run():
     several = {name: [values, [v + 0.1 for v in values]] for name, values in ACCURACY.items()}
     ax = plots.few_labels(COUNTS, several, chance=0.1).axes[0]
-    for line, (name, values) in zip(ax.lines, ACCURACY.items(), strict=False):
+    means, rings = ax.lines[: len(ACCURACY)], ax.lines[len(ACCURACY) : -1]
+    for line, (name, values) in zip(means, ACCURACY.items(), strict=True):
         assert line.get_label() == name
         assert line.get_ydata() == pytest.approx([v + 0.05 for v in values])
-    bands = [c.get_paths()[0].get_extents() for c in ax.collections]
-    assert len(bands) == len(ACCURACY)
-    for band, values in zip(bands, ACCURACY.values(), strict=True):
-        assert (band.y0, band.y1) == pytest.approx((min(values), max(values) + 0.1))
+    assert len(rings) == 2 * len(ACCURACY)
+    for number, values in enumerate(ACCURACY.values()):
+        low, high = rings[2 * number : 2 * number + 2]
+        assert low.get_ydata() == pytest.approx(values)
+        assert high.get_ydata() == pytest.approx([v + 0.1 for v in values])
+        # Side by side, so that equal runs are seen
+        assert (low.get_xdata() < COUNTS).all() and (high.get_xdata() > COUNTS).all()
 
 
 def test_nothing_is_cut_off() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import mixer
+from mixer.checkpoint import official
 from mixer.train import RECIPES
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_finetune_cifar10.ipynb"
@@ -61,7 +62,7 @@ def test_a_gpu_gets_the_official_model(
         asked_for.append(name)
         return tmp_path / "stand-in.npz"
 
-    monkeypatch.setattr(mixer, "download", download)
+    monkeypatch.setattr(official, "download", download)
     names, printed = run_cells(large=True, precision=precision)
     assert asked_for == ["Mixer-B_16"]
     chosen = names["chosen"]
@@ -78,7 +79,7 @@ def test_without_googles_file_the_small_model_steps_in(monkeypatch: pytest.Monke
     def download(name: str) -> Path:
         raise OSError("no network here")
 
-    monkeypatch.setattr(mixer, "download", download)
+    monkeypatch.setattr(official, "download", download)
     names, printed = run_cells(large=True, precision="bf16")
     assert "the small model is taken: no network here" in printed
     assert "Mixer-Nano_4, 6 steps of 32 images" in printed

@@ -20,6 +20,8 @@ from mixer.lessons.analysis.influence import (
     receptive_field,
     shuffle_token_mixing,
 )
+from mixer.lessons.analysis.mistakes import surest_mistakes
+from mixer.lessons.analysis.neighbours import neighbours_agree
 from mixer.lessons.analysis.pairs import (
     Pairs,
     pair_units,
@@ -27,6 +29,7 @@ from mixer.lessons.analysis.pairs import (
     shuffle_units,
     sort_pairs,
     twin_share,
+    twins_and_controls,
 )
 from mixer.lessons.analysis.permutations import (
     SHUFFLES,
@@ -38,8 +41,10 @@ from mixer.lessons.analysis.permutations import (
     permute_within_patches,
     random_order,
     shift_images,
+    shift_scores,
     shuffle_order,
 )
+from mixer.lessons.analysis.tiles import keep_zeros
 from mixer.lessons.analysis.units import (
     UnitStatistics,
     describe_units,
@@ -67,9 +72,11 @@ __all__ = [
     "influence_by_block",
     "influence_by_depth",
     "influence_by_offset",
+    "keep_zeros",
     "learned_part",
     "linear_probe",
     "logit_lens",
+    "neighbours_agree",
     "pair_units",
     "parameters_by_part",
     "patch_order",
@@ -81,15 +88,18 @@ __all__ = [
     "randomise_phases",
     "receptive_field",
     "shift_images",
+    "shift_scores",
     "shuffle_order",
     "shuffle_token_mixing",
     "shuffle_units",
     "similarity_of_units",
     "sort_pairs",
     "starting_model",
+    "surest_mistakes",
     "token_mixing_units",
     "training_flops",
     "twin_share",
+    "twins_and_controls",
     "unit_excitation",
     "update_norms",
     "without_mean",

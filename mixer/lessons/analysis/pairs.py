@@ -100,6 +100,29 @@ def twin_share(pairs: Pairs, limit: float = 0.7) -> float:
     return float((pairs.similarity <= -limit).double().mean())
 
 
+def twins_and_controls(grids: Tensor, seeds: int = 3) -> dict[str, float]:
+    """The share of units with a phase twin, that of look-alikes, and both under random phases.
+
+    Look-alikes are pairs of ``same_phase`` with a similarity of 0.7 or more. The controls are means
+    over several random phases.
+
+    Args:
+        grids: (N, h, w), without their means.
+        seeds: of ``randomise_phases``, that many.
+    """
+    chance = [randomise_phases(grids, seed) for seed in range(seeds)]
+    return {
+        "opposite": twin_share(pair_units(grids)),
+        "opposite, random phases": sum(twin_share(pair_units(g)) for g in chance) / seeds,
+        "alike": _alike_share(grids),
+        "alike, random phases": sum(map(_alike_share, chance)) / seeds,
+    }
+
+
+def _alike_share(grids: Tensor, limit: float = 0.7) -> float:
+    return float((pair_units(grids, same_phase=True).similarity >= limit).double().mean())
+
+
 def shuffle_units(grids: Tensor, seed: int = 0) -> Tensor:
     """A control: the places of each unit's weights change at random, each unit's in its own way.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.model import MixerBlock, MlpMixer
+from mixer.train import evaluate
 
 SHUFFLES = ("original", "patches and pixels inside", "all pixels")
 
@@ -214,3 +215,19 @@ def _check_order(name: str, order: Tensor, count: int) -> None:
         raise ValueError(
             f"{name}: expected a permutation of 0 to {count - 1}, found shape {tuple(order.shape)}"
         )
+
+
+def shift_scores(
+    model: nn.Module, images: Tensor, labels: Tensor, shifts: Sequence[int]
+) -> tuple[list[float], list[float]]:
+    """What a shift does to a classifier: its accuracies, and the shares of answers that stay.
+
+    Args:
+        model: as ``mixer.train.evaluate`` takes it.
+        images: uint8 (N, 3, H, W).
+        labels: (N,).
+        shifts: pixels to the right; the answers are compared with those at the first of them.
+    """
+    found = [evaluate(model, shift_images(images, shift), labels) for shift in shifts]
+    kept = [(scores.predictions == found[0].predictions).double().mean() for scores in found]
+    return [scores.accuracy for scores in found], [float(share) for share in kept]

@@ -60,7 +60,13 @@ from mixer.lessons.plots.permutations import (
     shuffled_images,
     weight_rows,
 )
-from mixer.lessons.plots.results import accuracies, confusion, few_labels
+from mixer.lessons.plots.results import (
+    accuracies,
+    confusion,
+    confusion_counts,
+    few_labels,
+    learning_rates,
+)
 from mixer.lessons.plots.units import by_block, similarity_histogram, unit_gallery, unit_waves
 
 __all__ = [
@@ -78,6 +84,7 @@ __all__ = [
     "change_tables",
     "checkpoint_arrays",
     "confusion",
+    "confusion_counts",
     "cost_curves",
     "curves",
     "depths",
@@ -88,6 +95,7 @@ __all__ = [
     "heat_row",
     "image_grid",
     "influence_card",
+    "learning_rates",
     "linear_map",
     "new_figure",
     "parity_ladder",

@@ -44,7 +44,8 @@ def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
 
 def weight_rows(rows: Mapping[str, ArrayLike | Tensor]) -> Figure:
     """Rows of small signed grids (N, h, w), one for each label; each grid on its own scale."""
-    fig = new_figure(WIDTH, 0.95 * len(rows))
+    most = max(len(to_numpy(grids)) for grids in rows.values())
+    fig = new_figure(WIDTH, min(1.7, 0.1 + 6.8 / most) * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
         values = each_to_one(to_numpy(grids))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mixer.drawing import (
     COLORS,
+    LINE_STYLES,
+    WIDTH,
     Style,
     bare,
     curves,
@@ -21,6 +23,7 @@ from mixer.drawing import (
     to_numpy,
 )
 from mixer.lessons.plots.shapes import INK, SOFT, draw_card, draw_words
+from mixer.train import Recipe
 
 
 def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -124,9 +127,19 @@ def confusion(
         predictions: (N,) the predicted ones.
         classes: their names.
     """
-    count = len(classes)
-    table = np.zeros((count, count))
+    table = np.zeros((len(classes), len(classes)))
     np.add.at(table, (to_numpy(labels), to_numpy(predictions)), 1)
+    return confusion_counts(table, classes)
+
+
+def confusion_counts(counts: ArrayLike | Tensor, classes: Sequence[str]) -> Figure:
+    """``confusion`` of images that have been counted already.
+
+    Args:
+        counts: (classes, classes), images: a row for each true class, a column for each predicted.
+        classes: their names.
+    """
+    table, count = to_numpy(counts), len(classes)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     fig = new_figure(7.0, 0.9 + 0.44 * count)
     ax = fig.subplots()
@@ -152,19 +165,44 @@ def few_labels(counts: Sequence[int], accuracy: Mapping[str, ArrayLike], chance:
     Args:
         counts: numbers of images, on a logarithmic axis.
         accuracy: name of a start -> its accuracy with each number of images, (N,); or of several
-            seeds, (seeds, N), drawn as their mean with a band from the lowest to the highest.
+            seeds, (seeds, N), drawn as their mean and, side by side, a ring for each.
         chance: the share that guessing gets right.
     """
     seeds = {name: np.atleast_2d(values) for name, values in accuracy.items()}  # (seeds, N)
     means = {name: values.mean(axis=0) for name, values in seeds.items()}
     fig = curves(counts, means, xlabel="labelled images", ylabel="test accuracy", percent=True)
     ax = fig.axes[0]
+    for line in ax.lines:
+        line.set_marker("_")
     for number, values in enumerate(seeds.values()):
-        if len(values) > 1:
-            low, high = values.min(axis=0), values.max(axis=0)
-            ax.fill_between(counts, low, high, color=f"C{number}", alpha=0.25, linewidth=0)
+        if len(values) < 2:
+            continue
+        for step, one in zip(np.linspace(-0.06, 0.06, len(values)), values, strict=True):
+            ring: Style = {"markerfacecolor": "none", "markeredgecolor": f"C{number}"}
+            ax.plot(np.multiply(counts, 10**step), one, "o", markersize=6, **ring)
     ax.set_xscale("log")
     ax.set_xticks(list(counts), [f"{count:,}" for count in counts])
     ax.minorticks_off()
     mark_guessing(ax, chance)
+    return fig
+
+
+def learning_rates(recipes: Mapping[str, Recipe]) -> Figure:
+    """The learning rate of each recipe against the share of its run, the first wide and pale.
+
+    Args:
+        recipes: name -> recipe.
+    """
+    shares = np.linspace(0, 1, 201)
+    fig = new_figure(WIDTH, 3.2)
+    ax = fig.subplots()
+    wide: Style = {"linewidth": 7, "alpha": 0.3}
+    for number, (name, recipe) in enumerate(recipes.items()):
+        rates = [recipe.learning_rate_at(share * recipe.num_steps) for share in shares]
+        style = LINE_STYLES[max(0, number - 1) % len(LINE_STYLES)]
+        ax.plot(shares, rates, style, label=name, **(wide if number == 0 else {}))
+    ax.set_xlabel("share of the run")
+    ax.set_ylabel("learning rate")
+    ax.grid(axis="y")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig

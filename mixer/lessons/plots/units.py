@@ -1,10 +1,12 @@
 """Notebook 6: token-mixing units, the waves in them, and numbers for each of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from matplotlib.image import AxesImage
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mixer.drawing import (
@@ -58,8 +60,9 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
     """A few units, and below each the waves that it is made of, with the strongest marked.
 
     In the lower pictures the middle is no wave at all (the mean), right is waves that run from left
-    to right, down those that run from top to bottom, and further out is finer. A wave shows twice,
-    on both sides of the middle.
+    to right, down those that run from top to bottom, and further out is finer, in cycles across the
+    image. A wave shows twice, on both sides of the middle. Weights are drawn over the largest of
+    their unit, strengths over the strongest of theirs.
 
     Args:
         grids: (N, h, w).
@@ -67,16 +70,19 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
     """
     values = each_to_one(to_numpy(grids))
     height, width = values.shape[1:]
-    fig = new_figure(WIDTH, 2 * WIDTH / len(values) + 0.5)
+    fig = new_figure(WIDTH + 0.9, 2 * WIDTH / len(values) + 0.8)
     axes = fig.subplots(2, len(values), squeeze=False)
     for (top, bottom), grid, title in zip(axes.T, values, titles, strict=True):
         show_signed(bare(top, title, frame=True), grid)
         top.title.set_fontsize(9)
         power = np.abs(np.fft.fftshift(np.fft.fft2(grid, s=(4 * height, 4 * width))))
-        extent = (-0.5, 0.5, 0.5, -0.5)
-        bare(bottom, frame=True).imshow(power, cmap=SEQUENTIAL, extent=extent)
+        extent = (-width / 2, width / 2, height / 2, -height / 2)
+        scale: Style = {"cmap": SEQUENTIAL, "extent": extent, "aspect": width / height}
+        waves = bottom.imshow(power / power.max(), vmin=0, vmax=1, **scale)
+        bottom.set_xticks([-width // 2, 0, width // 2])
+        bottom.set_yticks([-height // 2, 0, height // 2] if bottom is axes[1, 0] else [])
         row, column = np.unravel_index(power.argmax(), power.shape)
-        y, x = row / (4 * height) - 0.5, column / (4 * width) - 0.5
+        y, x = row / 4 - height / 2, column / 4 - width / 2
         ring: Style = {
             "markersize": 11,
             "markeredgewidth": 2,
@@ -85,8 +91,16 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
         }
         bottom.plot([x, -x], [y, -y], "o", markeredgecolor="white", **ring)
     axes[0, 0].set_ylabel("weights")
-    axes[1, 0].set_ylabel("waves in them")
+    axes[1, 0].set_ylabel("waves in them,\ncycles down")
+    fig.supxlabel("cycles across the image", fontsize=10)
+    _scale_beside(fig, axes[0], axes[0, 0].images[0], "of its largest")
+    _scale_beside(fig, axes[1], waves, "of its strongest")
     return fig
+
+
+def _scale_beside(fig: Figure, axes: NDArray[Any], picture: AxesImage, label: str) -> None:
+    bar = fig.colorbar(picture, ax=list(axes), pad=0.01, aspect=10)
+    bar.set_label(label, fontsize=9)
 
 
 def by_block(

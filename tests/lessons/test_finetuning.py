@@ -1,0 +1,54 @@
+"""What notebook 5 fine-tunes, and what test runs make of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixer.checkpoint import official
+from mixer.data import ImageData
+from mixer.lessons import finetuning
+from mixer.train import RECIPES
+
+
+@pytest.fixture
+def data() -> ImageData:
+    images = torch.randint(256, (400, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(400) % 2
+    return ImageData("digits", images, labels, images, labels, ("a", "b"))
+
+
+def test_a_cpu_gets_the_small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIXER_QUICK", raising=False)
+    choice = finetuning.choose(large=False, precision="fp32")
+    assert choice.model == "Mixer-Nano_4" and choice.checkpoint.is_file()
+    assert choice.recipe == finetuning.SHORT
+
+
+@pytest.mark.parametrize(("precision", "name"), [("bf16", "cifar10-100_500"), ("fp16", "colab")])
+def test_a_gpu_gets_googles(monkeypatch: pytest.MonkeyPatch, precision: str, name: str) -> None:
+    monkeypatch.delenv("MIXER_QUICK", raising=False)
+    monkeypatch.setattr(official, "download", lambda name: Path(f"{name}.npz"))
+    choice = finetuning.choose(large=True, precision=precision)
+    assert (choice.model, choice.checkpoint) == ("Mixer-B_16", Path("Mixer-B_16.npz"))
+    assert choice.recipe == RECIPES[name]
+
+
+def test_test_runs_are_short(monkeypatch: pytest.MonkeyPatch, data: ImageData) -> None:
+    monkeypatch.setenv("MIXER_QUICK", "1")
+    recipe = finetuning.quicker(RECIPES["cifar10-100_500"])
+    assert (recipe.num_steps, recipe.warmup_steps, recipe.batch_size) == (6, 6, 32)
+    assert len(finetuning.first_tests(data, 350).x_test) == 300
+    assert len(finetuning.first_tests(data, 20).y_test) == 20
+    monkeypatch.delenv("MIXER_QUICK")
+    assert len(finetuning.first_tests(data, 350).x_test) == 350
+
+
+def test_without_cifar10_a_classifier_is_trained_and_kept(
+    monkeypatch: pytest.MonkeyPatch, data: ImageData
+) -> None:
+    steps = []
+    monkeypatch.setattr(finetuning, "train", lambda model, data, recipe, **_: steps.append(recipe))
+    path, model = finetuning.classifier_of(data)
+    assert path.name == "digits.npz" and path.is_file() and len(steps) == 1
+    assert not model.training and steps[0].num_steps == 60
