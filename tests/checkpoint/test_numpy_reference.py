@@ -1,6 +1,5 @@
 """The float64 NumPy forward pass agrees with the model, and with what JAX and Flax computed."""
 
-
 import numpy as np
 import pytest
 import torch

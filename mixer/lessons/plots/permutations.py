@@ -43,14 +43,14 @@ def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
 
 
 def weight_rows(rows: Mapping[str, ArrayLike | Tensor]) -> Figure:
-    """Rows of small signed grids (N, h, w), one for each label; each grid on its own scale."""
+    """Rows of small signed grids (N, h, w), a label above each; each grid on its own scale."""
     most = max(len(to_numpy(grids)) for grids in rows.values())
-    fig = new_figure(WIDTH, min(1.7, 0.1 + 6.8 / most) * len(rows))
+    fig = new_figure(WIDTH, min(1.9, 0.4 + 6.8 / most) * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
         values = each_to_one(to_numpy(grids))
         show_signed(bare(ax), tile(values, len(values)))
-        ax.set_ylabel(label, **AT_THE_LEFT)
+        ax.set_title(label, loc="left")
     return fig
 
 
