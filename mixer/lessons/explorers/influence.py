@@ -58,12 +58,10 @@ def influence_explorer(
         own = energy[:, patch - 1] / energy.sum(1)
         word = "in" if scope == _ALONE else "after"
         which = "comes from its own patch" if direction == _FROM else "stays in its own token"
-        return (
-            f"Token {patch}, row {(patch - 1) // columns + 1}, "
-            f"column {(patch - 1) % columns + 1}: "
-            f"{own[0]:.0%} of the influence (squared) {which} {word} block 1, {own[-1]:.0%} "
-            f"{word} block {config.num_blocks}."
-        )
+        place = f"row {(patch - 1) // columns + 1}, column {(patch - 1) % columns + 1}"
+        first = f"{own[0]:.0%} of the influence (squared) {which} {word} block 1"
+        last = f"{own[-1]:.0%} {word} block {config.num_blocks}"
+        return f"Token {patch}, {place}: {first}, {last}."
 
     controls = {
         "patch": slider("patch", 1, config.num_tokens, rows // 2 * columns + columns // 2 + 1),
