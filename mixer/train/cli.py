@@ -10,8 +10,14 @@ from typing import Any
 
 import torch
 
-from mixer.checkpoint import OFFICIAL_FILES, from_npz, pretrained, read_config
-from mixer.config import MixerConfig, get_config, parse_image_size
+from mixer.checkpoint import from_npz, pretrained, read_config
+from mixer.config import (
+    IMAGENET_21K_CLASSES,
+    MODELS,
+    MixerConfig,
+    get_config,
+    parse_image_size,
+)
 from mixer.data import check_name, load_data
 from mixer.files import check_writable, sha256
 from mixer.model import MlpMixer, create_model
@@ -101,7 +107,7 @@ def resolve(args: argparse.Namespace) -> Settings:
         if recipe.from_scratch and getattr(args, flag):
             raise ValueError(f"{flag}: expected none for a run from scratch")
     rates = replace(config, stochastic_depth=recipe.stochastic_depth)
-    check_compile(options.compile, rates, pick_device(options.device))
+    check_compile(options.compile, rates, options.chosen_device)
     if distributed.rank() == 0:
         _say_what_the_name_sets(args)
         check_writable(folder, "run folder")
@@ -156,7 +162,7 @@ def _checked_config(path: Path, expected: MixerConfig, args: argparse.Namespace)
             raise ValueError(
                 f"{path}: no {args.model_type}: expected {size} {wanted}, found {there}"
             )
-    upstreams = {get_config(name).num_classes for name in OFFICIAL_FILES}
+    upstreams = {MODELS["Mixer-B_16"].num_classes, IMAGENET_21K_CLASSES}
     if found.num_classes in upstreams - {expected.num_classes}:
         classes = f"expected {expected.num_classes} classes, found {found.num_classes}"
         raise ValueError(f"{path}: no {args.model_type}: {classes}")

@@ -70,6 +70,12 @@ class Options:
         if self.output_dir is not None:
             object.__setattr__(self, "state_file", Path(self.output_dir) / STATE)
 
+    @property
+    def chosen_device(self) -> torch.device:
+        """The device, decided when the options were made."""
+        assert isinstance(self.device, torch.device)
+        return self.device
+
 
 def check_batch(recipe: Recipe, options: Options) -> None:
     """Whether the batch can be shared out; needs neither model nor data.

@@ -57,11 +57,11 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM (``interrupt.Stopped``), once the step was finished and
             the state was written.
     """
-    options = replace(options or Options(), **changes)
+    if options is None or changes:
+        options = replace(options or Options(), **changes)
     check_batch(recipe, options)
     _check_inputs(model, data, recipe)
-    device = options.device
-    assert isinstance(device, torch.device)
+    device = options.chosen_device
     check_compile(options.compile, model.config, device)
     with ExitStack() as stack:
         folder = _open_folder(model, recipe, options, stack)
