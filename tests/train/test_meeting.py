@@ -122,7 +122,9 @@ with distributed.joined(torch.device("cpu")):
     own = distributed.rank() == 1 and "own" in sys.argv
     error = "process 1 alone" if own else "the same"
     if distributed.is_first_to_say(error):
-        print(f"error: {error}", flush=True)
+        # One write, so that two processes' lines do not run into each other.
+        sys.stdout.write(f"error: {error}\n")
+        sys.stdout.flush()
     torch.distributed.barrier()
 """
 
