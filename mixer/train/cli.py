@@ -226,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(message: str) -> int:
     if distributed.is_first_to_say(message):
-        print(f"error: {message}", file=sys.stderr)
+        # One write, so that two processes' lines do not run into each other.
+        sys.stderr.write(f"error: {message}\n")
     return 1
 
 

@@ -123,7 +123,7 @@ with distributed.joined(torch.device("cpu")):
     error = "process 1 alone" if own else "the same"
     if distributed.is_first_to_say(error):
         # One write, so that two processes' lines do not run into each other.
-        sys.stdout.write(f"error: {error}\n")
+        sys.stdout.write(f"error: {error}\\n")
         sys.stdout.flush()
     torch.distributed.barrier()
 """
