@@ -189,6 +189,7 @@ def test_digits_say_which_package_they_need(monkeypatch):
 
 
 def test_digits():
+    pytest.importorskip("sklearn.datasets", reason="comes with the extra [lessons]")
     digits, again = data.load_data("digits"), data.load_data("digits")
     assert digits.x_train.shape == (1437, 3, 32, 32) and digits.x_test.shape == (360, 3, 32, 32)
     assert digits.x_train.dtype == torch.uint8 and digits.y_train.dtype == torch.int64
@@ -200,6 +201,7 @@ def test_digits():
 
 
 def test_digits_have_their_own_labels():
+    pytest.importorskip("sklearn.datasets", reason="comes with the extra [lessons]")
     """A nearest-mean classifier reads them: images and labels were not shuffled apart."""
     digits = data.load_data("digits")
     train, test = (x[:, 0].flatten(1).float() for x in (digits.x_train, digits.x_test))

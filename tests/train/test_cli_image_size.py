@@ -1,10 +1,13 @@
 """The command line trains at sizes that are no square."""
 
+from helpers import ten_classes
+
 import mixer
 from mixer.train import cli
 
 
-def test_an_oblong_size(tmp_path, capsys):
+def test_an_oblong_size(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_data", lambda name, **options: ten_classes())
     small = ["--dataset", "digits", "--num_steps", "2", "--warmup_steps", "1"]
     small += ["--train_batch_size", "8", "--device", "cpu", "--precision", "fp32"]
     where = ["--name", "oblong", "--output_dir", str(tmp_path), "--model_type", "Mixer-Nano_4"]

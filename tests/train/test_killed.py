@@ -1,6 +1,6 @@
 """The real commands, killed for real: what is resumed ends with the same bytes as what ran through.
 
-Every command is a process of its own. The data is a cut-out of the digits, so that a test takes no
+Every command is a process of its own. The data is made up and small, so that a test takes no
 time. Runs that do not need each other's files go side by side; a killed run is killed again after
 it went on.
 """
@@ -16,9 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import gloo
-
-from mixer.data import load_data
+from helpers import gloo, ten_classes
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
 
@@ -70,7 +68,7 @@ class Commands:
         self.root = root
         self.wrapper = root / "killed.py"
         self.wrapper.write_text(KILLED)
-        digits = load_data("digits")
+        digits = ten_classes()
         split = {"x_train": digits.x_train[:100], "x_test": digits.x_test[:20]}
         images = {name: part.permute(0, 2, 3, 1).numpy() for name, part in split.items()}
         labels = {"y_train": digits.y_train[:100].numpy(), "y_test": digits.y_test[:20].numpy()}
