@@ -33,7 +33,7 @@ from PIL import Image
 from mixer import MODELS, bundled
 from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
 from mixer.files import replacing
-from mixer.lessons import plots
+from mixer.lessons import evidence, plots
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
@@ -381,18 +381,6 @@ def runs_of(name: str) -> list[dict[str, Any]]:
     return stored(name).get("runs", [])
 
 
-def few_labels() -> tuple[list[int], dict[str, list[list[float]]], float]:
-    """For ``plots.few_labels``: numbers of images, accuracies of each start, and of guessing."""
-    runs = runs_of("transfer.json")
-    sizes, seeds = (sorted({run[key] for run in runs}) for key in ("labels", "seed"))
-    found = {(run["start"], run["seed"], run["labels"]): run["accuracy"] for run in runs}
-    lines = {
-        start: [[found[start, seed, labels] for labels in sizes] for seed in seeds]
-        for start in ("pre-trained", "from scratch")
-    }
-    return sizes, lines, 1 / stored("transfer.json").get("classes", 10)
-
-
 def shuffles() -> tuple[list[dict[str, Any]], dict[str, str]]:
     """For ``plots.shuffle_curves``: the runs, and the titles of the panels."""
     return runs_of("permutation.json"), {"mixer": "Mixer", "cnn": "convolutional network"}
@@ -405,7 +393,7 @@ DRAWINGS = {
         plots.architecture, lambda: ("Mixer-B_16",), lambda: MODELS["Mixer-B_16"]
     ),
     "mixer_result.png": Drawing(plots.accuracies, lambda: (accuracies(),)),
-    "few_labels.png": Drawing(plots.few_labels, few_labels),
+    "few_labels.png": Drawing(plots.few_labels, evidence.few_labels),
     "shuffles.png": Drawing(plots.shuffle_curves, shuffles),
 }
 
