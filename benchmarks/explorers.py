@@ -36,15 +36,14 @@ def all_explorers() -> dict[str, Callable[[], explorers.Explorer]]:
     model = mixer.from_npz(mixer.bundled("Mixer-Nano_4")).eval()
     config = model.config
     images = torch.rand(32, 3, *config.image_hw, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    start = analysis.starting_model(config, 0)
+    other = analysis.shuffle_token_mixing(model)
+    both = {"trained": model, "shuffled": other}
     names = [f"class {number}" for number in range(config.num_classes)]
     labels = torch.arange(len(images)) % config.num_classes
     return {
         "patch_explorer": lambda: explorers.patch_explorer(images[0]),
         "mixing_table": explorers.mixing_table,
-        "unit_explorer": lambda: explorers.unit_explorer(
-            model, images, fine_tuned=model, start=start
-        ),
+        "unit_explorer": lambda: explorers.unit_explorer(both, images, fine_tuned=both),
         "influence_explorer": lambda: explorers.influence_explorer(model, images[:2]),
         "permutation_explorer": lambda: explorers.permutation_explorer(
             model, images, labels, names, orders=2

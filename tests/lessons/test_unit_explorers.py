@@ -66,25 +66,42 @@ def test_unit_explorer(model, images) -> None:
     assert bytes(explorer.picture.value) != before
 
 
-def test_unit_explorer_can_show_what_was_learned(model, images) -> None:
-    start = analysis.starting_model(CONFIG, 5)
-    explorer = explorers.unit_explorer(model, images, start=start)
-    assert len(explorer.controls["sort"].options) == 3
-    both = [analysis.token_mixing_units(network, 0) for network in (model, start)]
-    spread = analysis.describe_units(analysis.learned_part(*both)).spread
-    explorer.set(block=1, sort="localisation (most local first)", place=1)
-    assert f"unit {int(spread.argmin()) + 1}:" in explorer.sentence.value
+def test_unit_explorer_switches_between_models(model, images) -> None:
+    other = analysis.shuffle_token_mixing(model)
+    explorer = explorers.unit_explorer({"ours": model, "shuffled": other}, images)
+    check_still_and_live(explorer)
+    assert list(explorer.controls["model"].options) == ["ours", "shuffled"]
+    explorer.set(block=2, sort="localisation (most local first)", place=1)
+    said = []
+    for name, network in (("ours", model), ("shuffled", other)):
+        explorer.controls["model"].value = name
+        spread = analysis.describe_units(analysis.token_mixing_units(network, 1)).spread
+        said.append(f"{name}: Block 2, unit {int(spread.argmin()) + 1}: ")
+        assert said[-1] in explorer.sentence.value
+    assert said[0] not in explorer.sentence.value
+
+
+def test_each_model_of_the_unit_explorer_has_its_own_fine_tuned_one(model, images) -> None:
+    other = analysis.shuffle_token_mixing(model)
+    both = {"ours": model, "shuffled": other}
+    explorer = explorers.unit_explorer(both, images, fine_tuned={"shuffled": model, "ours": model})
+    explorer.set(model="ours", place=3)
+    assert "to itself after fine-tuning +1.000" in explorer.sentence.value
+    explorer.set(model="shuffled")
+    assert "after fine-tuning +1.000" not in explorer.sentence.value
 
 
 def test_unit_explorer_refuses(model, images) -> None:
     with pytest.raises(ValueError, match="images: expected at least 6, found 2"):
         explorers.unit_explorer(model, images[:2])
     wider = MlpMixer(MixerConfig(4, 2, 12, 10, 16, num_classes=3, image_size=(8, 12)))
-    with pytest.raises(
-        ValueError,
-        match=r"fine_tuned: expected units of shape \(2, 8, 2, 3\), found \(2, 10, 2, 3\)",
-    ):
+    expected = r"expected units of shape \(2, 8, 2, 3\), found \(2, 10, 2, 3\)"
+    with pytest.raises(ValueError, match=f"fine_tuned: {expected}"):
         explorers.unit_explorer(model, images, fine_tuned=wider)
+    with pytest.raises(ValueError, match=f"models: {expected}"):
+        explorers.unit_explorer({"a": model, "b": wider}, images)
+    with pytest.raises(ValueError, match="fine_tuned: expected a, b, found a"):
+        explorers.unit_explorer({"a": model, "b": model}, images, fine_tuned={"a": model})
 
 
 def test_influence_explorer_shows_the_influence(model, images) -> None:

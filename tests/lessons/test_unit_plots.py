@@ -41,6 +41,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "similarity_histogram": lambda: plots.similarity_histogram(
         {"a": -(MAPS.flatten() ** 2), "b": -MAPS.flatten()}, -0.7
     ),
+    "spectra": lambda: plots.spectra(
+        {"a": [np.linspace(2, 0, 9)] * 2, "b": [np.ones(9)] * 2},
+        {"a": [np.array([3, 1, 0.5]), np.array([2, 1, 0.5])], "b": [np.ones(3)]},
+    ),
     "heat_row": lambda: plots.heat_row(MAPS[:4], list("abcd"), mark=(1, 2), label="size"),
     "update_sizes": lambda: plots.update_sizes([1, 2, 3], [3, 2, 1], [1, 5, 9], [2, 6, 10]),
     "unit_card": lambda: plots.unit_card(

@@ -67,6 +67,26 @@ def test_tests_see_one_shape_through_the_compiled_model(data, monkeypatch):
     assert found.test_loss == pytest.approx(expected.test_loss, rel=1e-6)
 
 
+def test_a_compiler_that_is_wrong_without_gradients_does_not_score(data, monkeypatch):
+    """As g++ 12 is on some processors: NaN in tests, the right numbers in training."""
+
+    def compile(module, **options):
+        def wrong(images):
+            found = module(images)
+            return found if torch.is_grad_enabled() else found + torch.nan
+
+        return wrong
+
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(compiling, "_compiler_problem", lambda device: None)
+    with pytest.warns(UserWarning, match="compiled, the model has a loss of nan") as warned:
+        found = run(tiny_model(), data, compile=True, eval_batch_size=4, eval_every=2)
+    assert len(warned) == 1
+    expected = run(tiny_model(), data, eval_batch_size=4, eval_every=2)
+    assert found.test_loss == pytest.approx(expected.test_loss, rel=1e-6)
+    assert found.test_accuracy == expected.test_accuracy
+
+
 @pytest.mark.parametrize("size", [1, 3, 4, 10, 64])
 def test_images_that_fill_a_batch_up_do_not_count(data, size):
     model, seen = tiny_model(), []

@@ -44,6 +44,7 @@ from mixer.lessons.analysis.permutations import (
     shift_scores,
     shuffle_order,
 )
+from mixer.lessons.analysis.spectra import singular_spectrum, wave_spectrum
 from mixer.lessons.analysis.tiles import keep_zeros
 from mixer.lessons.analysis.units import (
     UnitStatistics,
@@ -93,6 +94,7 @@ __all__ = [
     "shuffle_token_mixing",
     "shuffle_units",
     "similarity_of_units",
+    "singular_spectrum",
     "sort_pairs",
     "starting_model",
     "surest_mistakes",
@@ -102,5 +104,6 @@ __all__ = [
     "twins_and_controls",
     "unit_excitation",
     "update_norms",
+    "wave_spectrum",
     "without_mean",
 ]

@@ -1,5 +1,8 @@
 """Notebook 6: the token-mixing units of a block, one at a time."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -11,55 +14,67 @@ from mixer.model import MlpMixer
 
 
 def unit_explorer(
-    model: MlpMixer,
+    models: MlpMixer | Mapping[str, MlpMixer],
     images: Tensor,
     *,
-    fine_tuned: MlpMixer | None = None,
-    start: MlpMixer | None = None,
+    fine_tuned: MlpMixer | Mapping[str, MlpMixer] | None = None,
 ) -> Explorer:
     """The token-mixing units of a block, one at a time: weights, partner, what excites them.
 
     Args:
-        model: any Mixer.
-        images: (N, 3, H, W) in [-1, 1], of the model's size; at least six. Those that excite a unit
+        models: any Mixer; or name -> Mixer, between which a button switches. They are of one size.
+        images: (N, 3, H, W) in [-1, 1], of the models' size; at least six. Those that excite a unit
             most are shown beside it (``analysis.unit_excitation``), and any can be the photo under
             its weights.
-        fine_tuned: the same model after more training; adds its weights, and sorting by how much
-            units changed.
-        start: the model before training; what is shown is then what training added
-            (``analysis.learned_part``).
+        fine_tuned: the same models after more training, one for each; adds their weights, and
+            sorting by how much units changed.
 
     Raises:
-        ValueError: too few images, or models of other shapes.
+        ValueError: too few images, names that do not belong together, or models of other shapes.
     """
     if len(images) < 6:
         raise ValueError(f"images: expected at least 6, found {len(images)}")
-    for name, other in (("fine_tuned", fine_tuned), ("start", start)):
-        if other is not None and _unit_shape(other) != _unit_shape(model):
-            raise ValueError(
-                f"{name}: expected units of shape {_unit_shape(model)}, found {_unit_shape(other)}"
-            )
-    units = _Units(model, images, fine_tuned, start)
+    named, later = _by_name(models), _by_name(fine_tuned or {})
+    if later and later.keys() != named.keys():
+        raise ValueError(f"fine_tuned: expected {', '.join(named)}, found {', '.join(later)}")
+    expected = _unit_shape(next(iter(named.values())))
+    for argument, given in (("models", named), ("fine_tuned", later)):
+        for shape in map(_unit_shape, given.values()):
+            if shape != expected:
+                raise ValueError(f"{argument}: expected units of shape {expected}, found {shape}")
+    units = {name: _Units(model, images, later.get(name)) for name, model in named.items()}
+    first = next(iter(units.values()))
     controls = {
-        "block": slider("block", 1, len(units.grids)),
-        "sort": buttons("sort by", list(units.orders)),
-        "place": slider("place in this order", 1, len(units.grids[0])),
-        "photo": slider("photo", 1, len(units.photos)),
+        "block": slider("block", 1, len(first.grids)),
+        "sort": buttons("sort by", list(first.orders)),
+        "place": slider("place in this order", 1, len(first.grids[0])),
+        "photo": slider("photo", 1, len(first.photos)),
     }
-    return Explorer(units.draw, units.say, controls)
+    if len(units) == 1:
+        return Explorer(first.draw, first.say, controls)
+
+    def draw(model: str, **values: Any) -> Figure:
+        return units[model].draw(**values)
+
+    def say(model: str, **values: Any) -> str:
+        return f"{model}: {units[model].say(**values)}"
+
+    return Explorer(draw, say, {"model": buttons("checkpoint", list(units)), **controls})
+
+
+def _by_name(models: MlpMixer | Mapping[str, MlpMixer]) -> Mapping[str, MlpMixer]:
+    return {"": models} if isinstance(models, MlpMixer) else models
 
 
 class _Units:
     """What is worked out once of all units of all blocks, and shown of one of them."""
 
-    def __init__(
-        self, model: MlpMixer, images: Tensor, later: MlpMixer | None, start: MlpMixer | None
-    ) -> None:
+    def __init__(self, model: MlpMixer, images: Tensor, later: MlpMixer | None) -> None:
         self.images, self.photos = images, images[:12].cpu()
         # Cells along the longer side of a grid.
         self.cells = max(model.config.grid)
-        self.grids = _grids(model, start)
-        self.later = None if later is None else _grids(later, start)
+        self.grids = _grids(model)
+        self.later = None if later is None else _grids(later)
         self.pairs = [analysis.pair_units(grids) for grids in self.grids]
         self.facts = [analysis.describe_units(grids) for grids in self.grids]
         excitation = analysis.unit_excitation(model, images)  # (num_blocks, N, D_S)
@@ -122,14 +137,9 @@ class _Units:
         return None if other is None else (other, float(pairs.similarity[where]))
 
 
-def _grids(model: MlpMixer, start: MlpMixer | None) -> list[Tensor]:
-    """The units (D_S, h, w) of each block, or what was added to them since the start."""
-    blocks = range(len(model.blocks))
-    units = [analysis.token_mixing_units(model, block).cpu() for block in blocks]
-    if start is None:
-        return units
-    before = [analysis.token_mixing_units(start, block).cpu() for block in blocks]
-    return [analysis.learned_part(*both) for both in zip(units, before, strict=True)]
+def _grids(model: MlpMixer) -> list[Tensor]:
+    """The units (D_S, h, w) of each block."""
+    return [analysis.token_mixing_units(model, block).cpu() for block in range(len(model.blocks))]
 
 
 def _unit_shape(model: MlpMixer) -> tuple[int, ...]:

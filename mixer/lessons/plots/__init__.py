@@ -67,7 +67,13 @@ from mixer.lessons.plots.results import (
     few_labels,
     learning_rates,
 )
-from mixer.lessons.plots.units import by_block, similarity_histogram, unit_gallery, unit_waves
+from mixer.lessons.plots.units import (
+    by_block,
+    similarity_histogram,
+    spectra,
+    unit_gallery,
+    unit_waves,
+)
 
 __all__ = [
     "COLORS",
@@ -112,6 +118,7 @@ __all__ = [
     "shuffled_images",
     "signed_limits",
     "similarity_histogram",
+    "spectra",
     "tile",
     "to_numpy",
     "to_png",

@@ -170,3 +170,39 @@ def similarity_histogram(
     percent_ticks(ax.yaxis)
     ax.legend()
     return fig
+
+
+def spectra(
+    directions: Mapping[str, Sequence[ArrayLike | Tensor]],
+    waves: Mapping[str, Sequence[ArrayLike | Tensor]],
+) -> Figure:
+    """Two spectra of several models side by side: a pale line a block, a strong one their mean.
+
+    1, the broken line, is what all directions have in an orthogonal matrix, and all waves in noise.
+
+    Args:
+        directions: model -> for each block, the singular values (K,), the largest first
+            (``analysis.singular_spectrum``).
+        waves: model -> for each block, energies (K,) of 1 to K cycles across the image
+            (``analysis.wave_spectrum``).
+    """
+    fig = new_figure(WIDTH, 3.2)
+    left, right = fig.subplots(1, 2)
+    labels = ("singular value, largest first", "cycles across the image")
+    for ax, panel, label in zip((left, right), (directions, waves), labels, strict=True):
+        for number, (name, blocks) in enumerate(panel.items()):
+            lines = np.stack([to_numpy(block) for block in blocks])  # (blocks, K)
+            x = np.arange(1, lines.shape[1] + 1)
+            color = CYCLE[number]
+            ax.plot(x, lines.T, color=color, linewidth=0.8, alpha=0.3)
+            style = LINE_STYLES[number % len(LINE_STYLES)]
+            ax.plot(x, lines.mean(0), style, color=color, linewidth=2.5, label=name)
+        ax.axhline(1, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+        ax.set_xlabel(label)
+        ax.grid(axis="y")
+    left.set_title("directions: size")
+    right.set_title("waves: energy")
+    right.set_xticks(x)
+    left.set_ylabel("over the mean of all")
+    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
