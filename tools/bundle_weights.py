@@ -5,11 +5,13 @@ usage: python tools/bundle_weights.py RUN_FOLDER NAME --command "python -m mixer
 RUN_FOLDER is what ``python -m mixer.train`` left, or ``benchmarks/reproduce.py``: ``model.npz``
 (official layout), ``history.json`` and ``config.json``, from which recipe, data set, precision and
 starting weights are read. A run in several stages gets a ``--command`` for each, in their order.
+With ``--best`` the weights are ``best.npz``, those of the run's best test, and the record counts to
+its step; tests by which weights are chosen flatter them a little, so the record says so.
 The accuracies of the record are those of the float16 file, read back through the ordinary reader.
 
 The record beside the weights also says how much of the random start is left (the product of all
 shrinkings by decoupled weight decay is exp of minus the sum of learning rate times decay; and the
-mean absolute cosine between each unit's weights now and at the start, block by block), how alike
+cosine between the weights of all units of a block now and at the start, block by block), how alike
 the weights of neighbouring tokens are, and the first losses, by which benchmarks/replay.py sees
 whether the command still gives them.
 """
@@ -65,9 +67,9 @@ def accuracies(model: mixer.MlpMixer, data: mixer_data.ImageData) -> dict[str, f
     }
 
 
-def decay_in_all(model: mixer.MlpMixer, recipe: Recipe) -> dict[str, float]:
+def decay_in_all(model: mixer.MlpMixer, recipe: Recipe, steps: int) -> dict[str, float]:
     """Sum over the steps of learning rate times weight decay, for each part of the model."""
-    rates = sum(recipe.learning_rate_at(step) for step in range(recipe.num_steps))
+    rates = sum(recipe.learning_rate_at(step) for step in range(steps))
     return {
         part: round(rates * group["lr_scale"] * group["weight_decay"], 3)
         for part, group in parameter_groups(model, recipe).items()
@@ -76,15 +78,22 @@ def decay_in_all(model: mixer.MlpMixer, recipe: Recipe) -> dict[str, float]:
 
 
 def similarity_to(start: mixer.MlpMixer, model: mixer.MlpMixer) -> list[float]:
-    """Mean absolute cosine between each unit's weights now and at the start, a number a block."""
-    both = ((token_mixing_units(m, block) for m in (start, model)) for block in blocks_of(model))
-    return [round(float(similarity_of_units(*pair).abs().mean()), 3) for pair in both]
+    """Cosine between all weights of a block's units now and at the start, a number a block."""
+    both = (
+        (token_mixing_units(m, block)[None] for m in (start, model)) for block in blocks_of(model)
+    )
+    return [round(float(similarity_of_units(*pair)), 3) for pair in both]
 
 
 def agreement(model: mixer.MlpMixer) -> list[float]:
     """Mean agreement of neighbouring weights, a number a block."""
     units = (token_mixing_units(model, block) for block in blocks_of(model))
     return [round(float(neighbours_agree(grids).mean()), 3) for grids in units]
+
+
+def best_step(history: History) -> int:
+    """The step of the first of the best tests, whose weights are ``best.npz``."""
+    return history.eval_steps[history.test_accuracy.index(max(history.test_accuracy))]
 
 
 def blocks_of(model: mixer.MlpMixer) -> range:
@@ -133,6 +142,7 @@ def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> 
     recipe, model = recipe_of(settings), mixer.from_npz(path)
     data = mixer_data.load_data(settings["data"]["name"])
     start = random_start(settings)
+    steps = best_step(history) if args.best else len(history.steps)
     return {
         "model": args.model or name.split("-muon")[0].split("-cifar")[0],
         "dataset": data.name,
@@ -143,13 +153,14 @@ def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> 
         "precision": settings["precision"],
         "origin": settings.get("origin"),
         "recipe": settings["recipe"],
-        "steps": len(history.steps),
-        "epochs": round(recipe.num_steps * recipe.batch_size / settings["data"]["train_images"], 2),
+        "steps": steps,
+        "chosen_by_test_accuracy": args.best,
+        "epochs": round(steps * recipe.batch_size / settings["data"]["train_images"], 2),
         **accuracies(model, data),
-        "learning_rate_times_decay": decay_in_all(model, recipe),
+        "learning_rate_times_decay": decay_in_all(model, recipe, steps),
         "similarity_to_the_start": None if start is None else similarity_to(start, model),
         "neighbours_agree": agreement(model),
-        "hours": round(history.seconds / 3600, 2),
+        "hours": round(history.seconds / 3600 * steps / len(history.steps), 2),
         "images_per_second": round(history.images_per_second),
         "machine": args.machine or machine_in_words(),
         "first_losses": [round(loss, 4) for loss in history.loss[:FIRST]],
@@ -166,12 +177,13 @@ def main() -> None:
     add("--model", help="key of mixer.MODELS (default: the name without -muon and -cifar…)")
     add("--machine", help="what the run was made on, if not on this machine as it is now")
     add("--command", action="append", required=True, help="the command line that made the run")
+    add("--best", action="store_true", help="take best.npz, the weights of the best test")
     add("--weights", type=Path, default=WEIGHTS, help="folder to write to (default: the package's)")
     args = parser.parse_args()
 
     target = args.weights / f"{args.name}.npz"
     recipe_of(settings_of(args.run_folder))
-    trained = mixer.from_npz(args.run_folder / "model.npz")
+    trained = mixer.from_npz(args.run_folder / ("best.npz" if args.best else "model.npz"))
     mixer.save_npz(trained, target, dtype=np.float16)
     record = record_of(args.run_folder, target, args.name, args)
     write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")

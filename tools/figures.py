@@ -4,9 +4,9 @@ usage: python tools/figures.py [--check]
 
 Writes img/: mixer_figure.png (the architecture), mixer_result.png (accuracy on CIFAR-10, from
 benchmarks/results/cifar10.json and what was published), few_labels.png and shuffles.png (from
-transfer.json and permutation.json there); and the tables between the markers of README.md and
-benchmarks/README.md, from benchmarks/results/. The same sources and data give the same bytes with
-the same matplotlib.
+transfer.json and permutation.json there) and units.png (from the bundled weights); and the tables
+between the markers of README.md and benchmarks/README.md, from benchmarks/results/. The same
+sources and data give the same bytes with the same matplotlib.
 
 Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments
 and line breaks, the configurations of the models, and the data. With --check nothing is written;
@@ -30,10 +30,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixer import MODELS, bundled
+from mixer import MODELS, bundled, from_npz
 from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
 from mixer.files import replacing
-from mixer.lessons import evidence, plots
+from mixer.lessons import analysis, evidence, plots
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
@@ -386,6 +386,15 @@ def shuffles() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return runs_of("permutation.json"), {"mixer": "Mixer", "cnn": "convolutional network"}
 
 
+def units() -> tuple[dict[str, Any]]:
+    """For ``plots.unit_gallery``: of blocks 1 to 3 the 32 coarsest units, in pairs."""
+    model, panels = from_npz(bundled("Mixer-Nano_4")), {}
+    for block in range(3):
+        grids = analysis.token_mixing_units(model, block)  # (64, 8, 8)
+        panels[f"block {block + 1}"] = grids[analysis.sort_pairs(grids)[:32]].tolist()
+    return (panels,)
+
+
 # ------------------------------------------------------------------------------------------ files
 
 DRAWINGS = {
@@ -395,6 +404,7 @@ DRAWINGS = {
     "mixer_result.png": Drawing(plots.accuracies, lambda: (accuracies(),)),
     "few_labels.png": Drawing(plots.few_labels, evidence.few_labels),
     "shuffles.png": Drawing(plots.shuffle_curves, shuffles),
+    "units.png": Drawing(plots.unit_gallery, units),
 }
 
 

@@ -56,7 +56,7 @@ def of_records() -> list[Accuracy]:
                 record["model"],
                 how + more,
                 "record",
-                record["recipe"]["num_steps"],
+                record["steps"],
                 record["test_images"],
                 (share,),
             )

@@ -102,11 +102,12 @@ def test_what_notebook_2_says_of_depth():
 def test_what_notebook_2_says_of_gelus_and_kernels():
     _, printed = prose_and_outputs(FOLDER / "02_token_and_channel_mixing.ipynb")
     rounding, gelu = numbers(r"logits change by (\S+),", printed)
-    assert gelu > 100 * rounding
+    assert gelu > 1000 * rounding
     assert printed.count("the same classes win: True") == 2
     (times,) = numbers(r"features about ([\d,]+) times as much as the GELU", printed)
     assert times > 100
-    assert max(map(abs, numbers(r"correlation of neighbours (\S+)", printed))) < 0.1
+    learned, shuffled = numbers(r"correlation of neighbours (\S+)", printed)
+    assert learned > 0.4 and abs(shuffled) < 0.1
 
 
 def test_what_notebook_3_says_of_the_bugs():
@@ -115,8 +116,8 @@ def test_what_notebook_3_says_of_the_bugs():
     found = re.findall(r"([ABCE]): +(\d+)% of the tiles change, logits off by (\S+)", printed)
     changed = {name: int(share) for name, share, _ in found}
     apart = {name: float(size) for name, _, size in found}
-    assert changed["A"] <= 3 >= changed["C"] and 5 < changed["E"] < changed["B"]
-    assert max(apart["A"], apart["C"]) < 0.01 < apart["B"] < apart["E"] > 5
+    assert changed["A"] == changed["C"] == 0 and 5 < changed["E"] < 40 and changed["B"] > 90
+    assert max(apart["A"], apart["C"]) < 0.01 < apart["B"] < apart["E"] and 1.5 < apart["E"] < 2
 
 
 def test_what_notebook_3_says_of_its_training():
@@ -145,8 +146,8 @@ def test_what_notebook_4_says_of_mistakes():
     _, printed = prose_and_outputs(FOLDER / "04_official_checkpoints.ipynb")
     rungs = re.findall(r"block 1 (\S+), block 8 (\S+), logits (\S+)", printed)
     ours, epsilon, gelu, both = [tuple(map(float, errors)) for errors in rungs]
-    assert gelu == both and gelu[1] > 2 * gelu[0] and gelu[0] > 3 * epsilon[0]
-    assert 0.5 < epsilon[1] / epsilon[0] < 2 and epsilon[0] > 10 * ours[0]
+    assert gelu == both and gelu[1] > 1.5 * gelu[0] and gelu[0] > 3 * epsilon[0]
+    assert 1 < epsilon[1] / epsilon[0] < gelu[1] / gelu[0] and epsilon[0] > 10 * ours[0]
     *others, reshaped = numbers(r"relative error of the logits (\S+)", printed)
     assert min(others) > 0.5 and max(others) < reshaped
 
@@ -158,4 +159,4 @@ def test_what_notebook_4_says_of_the_photographs():
     text = " ".join(prose.split())
     assert f"gets the coffee right (*{coffee}*)" in text
     assert f"The rocket is an *{rocket}*" in text
-    assert f"becomes an *{flower}*" in text and f"the cat is a *{cat}*" in text
+    assert f"becomes a *{flower}*" in text and f"the cat is a *{cat}*" in text

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import mixer
-from mixer.train import Recipe, cli
+from mixer.train import History, Recipe, cli
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "Mixer-Nano_4-muon"
@@ -109,9 +109,12 @@ def test_sums_of_a_long_run(tool: ModuleType) -> None:
         token_mixing_weight_decay=0.4,
         outer_weight_decay=0.0,
     )
-    found = tool.decay_in_all(mixer.create_model("Mixer-Nano_4"), recipe)
+    model = mixer.create_model("Mixer-Nano_4")
+    found = tool.decay_in_all(model, recipe, 1000)
     expected = {"channel_mixing": 1.0, "token_mixing": 1.0, "outer": 0.0}
     assert found == pytest.approx(expected, abs=0.002)
+    # Half of a cosine's steps have more than half of its sum.
+    assert 0.8 < tool.decay_in_all(model, recipe, 500)["token_mixing"] < 0.83
 
 
 def test_a_fine_tuned_model_is_held_against_its_checkpoint_s_start(
@@ -153,3 +156,8 @@ def test_the_record_s_command_gives_the_recorded_losses(
     found = replay.replay(NAME, steps=3, patience=120)
     assert found["same"] and found["steps"] == 3
     assert found["largest_difference"] < 0.001
+
+
+def test_the_best_weights_count_to_their_step(tool: ModuleType) -> None:
+    history = History(steps=list(range(9)), eval_steps=[3, 6, 9], test_accuracy=[0.2, 0.4, 0.4])
+    assert tool.best_step(history) == 6

@@ -147,7 +147,7 @@ def test_a_recipe_from_scratch_needs_no_flag_and_no_checkpoint(tmp_path):
     settings = resolve(*plain, "--recipe", "nano-upstream-cpu", "--dataset", "digits")
     assert settings.recipe == replace(RECIPES["nano-upstream-cpu"], batch_size=4)
     assert settings.checkpoint is None and settings.options.origin == "random weights"
-    assert settings.options.eval_every == 781
+    assert settings.options.eval_every == 1289
 
 
 def test_resuming_what_is_not_there_is_said(command, capsys):

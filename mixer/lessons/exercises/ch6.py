@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixer.lessons.analysis import learned_part
 from mixer.lessons.exercises.checking import Answer, exercise, wrong_tensor
 
 
@@ -95,4 +96,36 @@ def _influence_of_two(answer: Answer) -> str | None:
     return (
         "the shape is right, the numbers are not. Write down x after the first block, then put "
         "that into the second."
+    )
+
+
+@exercise("6.4", returns="what was added, a tensor of shape (N, h, w)")
+def _added_by_training(answer: Answer) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    start, learned = torch.randn(2, 7, 3, 4, generator=generator, dtype=torch.float64)
+    trained = 0.6 * start + learned
+    found = answer(trained, start)
+    hint = wrong_tensor(found, (7, 3, 4), "what was added")
+    if hint:
+        return hint
+
+    def near(other: Tensor) -> bool:
+        return torch.allclose(found.double(), other, rtol=0, atol=1e-6)
+
+    if near(learned_part(trained, start)):
+        return None
+    if near(trained - start):
+        return (
+            "you subtract the whole start. But weight decay has shrunk it: find out how much of it "
+            "is left in each unit."
+        )
+    products = (trained * start).flatten(1).sum(1)[:, None, None]
+    if near(trained - products * start):
+        return "nearly: the start is not of length 1. Divide by the square of its length."
+    whole = (trained * start).sum() / start.square().sum()
+    if near(trained - whole * start):
+        return "you took one share for all units together. Each has its own."
+    return (
+        "the shape is right, the numbers are not. The share is the product of a unit with its "
+        "start, over the start's product with itself; take that much of the start off."
     )
