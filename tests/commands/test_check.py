@@ -22,7 +22,7 @@ def test_what_is_said_of_our_own(command, capsys):
     assert command("check", "Mixer-Nano_4") == 0
     told, lines = said(capsys)
     assert told["model"].startswith("Mixer-Nano_4: patches of 4 px, 8 blocks, C 128, D_S 64")
-    assert told["images"] == "32 x 32 px, from its number of tokens; 8 x 8 patches"
+    assert told["images"] == "32 x 32 px, as the file says; 8 x 8 patches"
     assert told["classes"] == "200"
     assert told["parameters"] == "1,156,680 in 102 arrays, float16"
     assert told["logits"].endswith("agree")

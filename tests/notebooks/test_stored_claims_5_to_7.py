@@ -162,6 +162,15 @@ def test_what_notebook_6_says_of_fine_tuning():
     assert max(float(moved) for both in moves for moved in both) < 5
 
 
+def test_what_notebook_6_says_of_optimisers():
+    told = printed_by("06")
+    rows = re.findall(r"(\S.*\S) +waves of 1 to 4 cycles: (.*)", told)
+    waves = {name: [float(energy) for energy in row.split()] for name, row in rows}
+    coarse_to_fine = [row[0] / row[3] for row in waves.values()]
+    assert coarse_to_fine == sorted(coarse_to_fine, reverse=True) and len(waves) == 3
+    assert coarse_to_fine[0] > 4 and coarse_to_fine[2] < 2
+
+
 def test_what_notebook_7_says_of_shuffles():
     told = printed_by("07")
     patches, pixels = (
