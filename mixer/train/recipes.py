@@ -162,8 +162,8 @@ _NANO_PLAIN = replace(
     _NANO_PRETRAIN, auto_augment="none", mixup=0.0, cutmix=0.0, stochastic_depth=0.0
 )
 
-# Muon for channel mixing, AdamW for the rest: token mixing by Muon is as accurate, but its units
-# look like noise. Rates and decays are such that little is left of the start.
+# Muon for channel mixing, AdamW for the rest, so that the units of token mixing come out smooth
+# (what Muon does to them is in notebook 6). Rates and decays leave little of the start.
 _NANO_UPSTREAM = replace(
     _NANO_PLAIN,
     optimizer="muon",

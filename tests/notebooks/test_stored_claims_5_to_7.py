@@ -106,8 +106,12 @@ def test_what_notebook_5_says_of_classes_and_of_the_table():
 
 def test_what_notebook_6_says_of_neighbours_and_of_the_start():
     told = printed_by("06")
-    agreement = [float(found) for found in re.search(r"blocks 1 to 8: (.*)", told)[1].split()]
+    rows = re.findall(r"(trained|another network), blocks 1 to 8: (.*)", told)
+    agreement, other = ([float(found) for found in row.split()] for _, row in rows)
     assert min(agreement[:3]) > 0.4 and max(agreement[3], agreement[7]) < 0.15
+    assert other[0] < 0.02 < min(other[1:])
+    assert all(0.13 < other[block] / agreement[block] < 0.2 for block in (1, 2))
+    assert all(abs(other[block] - agreement[block]) < 0.03 for block in (3, 7))
     own = [float(found) for found in re.findall(r"its own start +(\S+), to", told)]
     other = [float(found) for found in re.findall(r"to another +(\S+)", told)]
     assert len(own) == len(other) == 8
