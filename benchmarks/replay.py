@@ -7,6 +7,8 @@ losses of its first steps. The very command is run again, in a folder of its own
 a few hundred steps, as Ctrl-C would. On the machine and the torch that made the record the losses
 are the same; elsewhere rounding differs, and with it a little of everything after it: the first ten
 losses may be 0.02 off, the means of 50 losses 0.1. About two minutes a record on two CPU cores.
+Of a checkpoint that was trained in several runs, each from the weights of the one before, it is the
+first run's: the others cannot begin without it.
 
 Writes benchmarks/results/replay.json; the exit status is 1 if a record's losses do not come again.
 """
@@ -124,6 +126,7 @@ def replay(name: str, steps: int, patience: float) -> dict[str, Any]:
         RuntimeError: the command does not run.
     """
     record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+    record = [*record.get("earlier", []), record][0]
     recorded = record.get("first_losses", [])[:steps]
     if not recorded:
         raise ValueError(f"{name}: its record has no first_losses")

@@ -135,6 +135,7 @@ def curves(
     ylabel: str = "",
     percent: bool = False,
     beside: bool = False,
+    chance: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Lines over training steps, such as loss or accuracy, one for each entry of ``series``.
@@ -145,6 +146,7 @@ def curves(
         xlabel, ylabel: texts.
         percent: y holds shares from 0 to 1, to be written as percent.
         beside: put the legend to the right of the axes, where it can cover no line.
+        chance: the share that guessing gets right, to be marked.
         ax: draw there, to put several panels in one figure (``new_figure().subplots(1, 2)``).
     """
     if ax is None:
@@ -160,6 +162,8 @@ def curves(
     ax.grid(axis="y")
     if percent:
         percent_ticks(ax.yaxis)
+    if chance is not None:
+        mark_guessing(ax, chance)
     if len(series) > 1:
         ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {}))
     return figure_of(ax)

@@ -4,10 +4,13 @@ usage: python tools/bundle_weights.py RUN_FOLDER NAME --command "python -m mixer
 
 RUN_FOLDER is what ``python -m mixer.train`` left, or ``benchmarks/reproduce.py``: ``model.npz``
 (official layout), ``history.json`` and ``config.json``, from which recipe, data set, precision and
-starting weights are read. A run in several stages gets a ``--command`` for each, in their order.
-With ``--best`` the weights are ``best.npz``, those of the run's best test, and the record counts to
-its step; tests by which weights are chosen flatter them a little, so the record says so.
-The accuracies of the record are those of the float16 file, read back through the ordinary reader.
+starting weights are read. A run that was resumed gets a ``--command`` for each part, in their
+order. One that began with the weights of another run names that one with ``--earlier``; then steps,
+epochs, hours and decay of the record are those of both together, and the similarity to the start is
+that to the first one's. With ``--best`` the weights are ``best.npz``, those of the run's best test,
+and the record counts to its step; tests by which weights are chosen flatter them a little, so the
+record says so. The accuracies of the record are those of the float16 file, read back through the
+ordinary reader.
 
 The record beside the weights also says how much of the random start is left (the product of all
 shrinkings by decoupled weight decay is exp of minus the sum of learning rate times decay; and the
@@ -18,6 +21,7 @@ whether the command still gives them.
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -91,6 +95,11 @@ def agreement(model: mixer.MlpMixer) -> list[float]:
     return [round(float(neighbours_agree(grids).mean()), 3) for grids in units]
 
 
+def history_of(folder: Path) -> History:
+    """The losses and tests that a run wrote."""
+    return History(**json.loads((folder / "history.json").read_text(encoding="utf-8")))
+
+
 def best_step(history: History) -> int:
     """The step of the first of the best tests, whose weights are ``best.npz``."""
     return history.eval_steps[history.test_accuracy.index(max(history.test_accuracy))]
@@ -100,8 +109,9 @@ def blocks_of(model: mixer.MlpMixer) -> range:
     return range(model.config.num_blocks)
 
 
-def random_start(settings: dict[str, Any]) -> mixer.MlpMixer | None:
-    """The random weights that a run began with, or that its checkpoint had begun with, if known."""
+def random_start(folders: Sequence[Path]) -> mixer.MlpMixer | None:
+    """The random weights that the first run began with, or that its checkpoint had, if known."""
+    settings = settings_of(folders[0])
     if settings["recipe"].get("from_scratch"):
         return starting_model(mixer.MixerConfig(**sizes_of(settings)), settings["recipe"]["seed"])
     for name in bundled_names():
@@ -135,36 +145,73 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
     return Recipe(**settings["recipe"])
 
 
-def record_of(folder: Path, path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """All that the record of the float16 file ``path`` says."""
-    settings = settings_of(folder)
-    history = History(**json.loads((folder / "history.json").read_text(encoding="utf-8")))
-    recipe, model = recipe_of(settings), mixer.from_npz(path)
-    data = mixer_data.load_data(settings["data"]["name"])
-    start = random_start(settings)
-    steps = best_step(history) if args.best else len(history.steps)
+def is_best(folder: Path, later: Path) -> bool:
+    """Whether the run of ``later`` began with ``best.npz`` of ``folder``, not ``model.npz``.
+
+    Raises:
+        ValueError: it began with neither.
+    """
+    origin = settings_of(later).get("origin") or ""
+    for name in ("model.npz", "best.npz"):
+        if (folder / name).exists() and sha256(folder / name) in origin:
+            return name == "best.npz"
+    raise ValueError(f"{later}: expected to have begun with weights of {folder}, found {origin}")
+
+
+def stage_of(folder: Path, commands: Sequence[str], best: bool) -> dict[str, Any]:
+    """What the record says of one run, up to the weights that were taken of it."""
+    settings, history = settings_of(folder), history_of(folder)
+    recipe, model = recipe_of(settings), mixer.MlpMixer(mixer.MixerConfig(**sizes_of(settings)))
+    steps = best_step(history) if best else len(history.steps)
     return {
-        "model": args.model or name.split("-muon")[0].split("-cifar")[0],
-        "dataset": data.name,
-        "classes": list(data.classes),
-        "command": args.command[0],
-        "later_commands": args.command[1:],
+        "command": commands[0],
+        "later_commands": list(commands[1:]),
         "seed": recipe.seed,
         "precision": settings["precision"],
         "origin": settings.get("origin"),
         "recipe": settings["recipe"],
         "steps": steps,
-        "chosen_by_test_accuracy": args.best,
+        "chosen_by_test_accuracy": best,
         "epochs": round(steps * recipe.batch_size / settings["data"]["train_images"], 2),
-        **accuracies(model, data),
         "learning_rate_times_decay": decay_in_all(model, recipe, steps),
-        "similarity_to_the_start": None if start is None else similarity_to(start, model),
-        "neighbours_agree": agreement(model),
         "hours": round(history.seconds / 3600 * steps / len(history.steps), 2),
         "images_per_second": round(history.images_per_second),
-        "machine": args.machine or machine_in_words(),
         "first_losses": [round(loss, 4) for loss in history.loss[:FIRST]],
         "curve": thinned(history),
+    }
+
+
+def in_all(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last stage, with the sums over all where there are several."""
+    sums = {key: sum(stage[key] for stage in stages) for key in ("steps", "epochs", "hours")}
+    decays = [stage["learning_rate_times_decay"] for stage in stages]
+    decay = {part: round(sum(d[part] for d in decays), 3) for part in decays[0]}
+    rounded = {key: round(value, 2) for key, value in sums.items()}
+    return {**stages[-1], **rounded, "learning_rate_times_decay": decay}
+
+
+def record_of(path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """All that the record of the float16 file ``path`` says."""
+    earlier = [(Path(folder), command) for folder, command in args.earlier]
+    folders = [folder for folder, _ in earlier] + [args.run_folder]
+    stages = [
+        stage_of(folder, [command], is_best(folder, later))
+        for (folder, command), later in zip(earlier, folders[1:], strict=True)
+    ]
+    stages.append(stage_of(args.run_folder, args.command, args.best))
+    model = mixer.from_npz(path)
+    data = mixer_data.load_data(settings_of(args.run_folder)["data"]["name"])
+    start = random_start(folders)
+    return {
+        "model": args.model or name.split("-muon")[0].split("-cifar")[0],
+        "dataset": data.name,
+        "classes": list(data.classes),
+        **in_all(stages),
+        **accuracies(model, data),
+        "similarity_to_the_start": None if start is None else similarity_to(start, model),
+        "neighbours_agree": agreement(model),
+        "machine": args.machine or machine_in_words(),
+        "earlier": stages[:-1],
     }
 
 
@@ -177,6 +224,14 @@ def main() -> None:
     add("--model", help="key of mixer.MODELS (default: the name without -muon and -cifar…)")
     add("--machine", help="what the run was made on, if not on this machine as it is now")
     add("--command", action="append", required=True, help="the command line that made the run")
+    add(
+        "--earlier",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("FOLDER", "COMMAND"),
+        help="the run with whose weights this one began, and its command; first ones first",
+    )
     add("--best", action="store_true", help="take best.npz, the weights of the best test")
     add("--weights", type=Path, default=WEIGHTS, help="folder to write to (default: the package's)")
     args = parser.parse_args()
@@ -185,7 +240,7 @@ def main() -> None:
     recipe_of(settings_of(args.run_folder))
     trained = mixer.from_npz(args.run_folder / ("best.npz" if args.best else "model.npz"))
     mixer.save_npz(trained, target, dtype=np.float16)
-    record = record_of(args.run_folder, target, args.name, args)
+    record = record_of(target, args.name, args)
     write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, accuracy {record['accuracy']:.4f}")
 

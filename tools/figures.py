@@ -300,11 +300,12 @@ def weights_table() -> str:
     lines = [head, ["---"] * len(head)]
     for path in sorted(bundled("Mixer-Nano_4").parent.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        recipe = re.search(r"--recipe (\S+)", record["command"])
+        runs = [*record.get("earlier", []), record]
+        recipes = re.findall(r"--recipe (\S+)", " ".join(run["command"] for run in runs))
         accuracies = [
             f"{100 * record[key]:.1f} %" for key in ("accuracy", "accuracy_mirror_averaged")
         ]
-        made = [f"`{path.stem}`", record["dataset"], f"`{recipe[1]}`" if recipe else ""]
+        made = [f"`{path.stem}`", record["dataset"], ", ".join(f"`{recipe}`" for recipe in recipes)]
         machine = record["machine"].split(", torch")[0]
         lines.append(
             [

@@ -1,4 +1,4 @@
-"""Notebook 5: which model a machine fine-tunes, and how many images and steps a test run gets."""
+"""Notebooks 5 to 7: which model a machine fine-tunes, and how many steps a test run gets."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from mixer.lessons.notebook import quick
 from mixer.model import MlpMixer
 from mixer.train import RECIPES, Recipe, train
 
-# In test runs: test images, steps, and images a step.
-QUICK_IMAGES, QUICK_STEPS, QUICK_BATCH = 300, 6, 32
+# In test runs: steps, and images a step.
+QUICK_STEPS, QUICK_BATCH = 6, 32
 
 # The small model's on a CPU: the official recipe, with fewer and smaller steps and gentler crops.
 SHORT = replace(
@@ -60,12 +60,6 @@ def quicker(recipe: Recipe) -> Recipe:
         warmup_steps=min(steps, recipe.warmup_steps),
         batch_size=quick(recipe.batch_size, min(recipe.batch_size, QUICK_BATCH)),
     )
-
-
-def first_tests(data: ImageData, count: int) -> ImageData:
-    """``data`` with the first ``count`` test images; in test runs with at most 300."""
-    kept = slice(quick(count, min(count, QUICK_IMAGES)))
-    return replace(data, x_test=data.x_test[kept], y_test=data.y_test[kept])
 
 
 def classifier_of(data: ImageData) -> tuple[Path, MlpMixer]:

@@ -11,7 +11,7 @@ from mixer.model import MlpMixer
 from mixer.train import Recipe
 
 # In test runs: images to score on, and steps to train.
-QUICK_IMAGES, QUICK_STEPS = 500, 30
+QUICK_IMAGES, QUICK_STEPS = 300, 30
 
 
 def quick(steps: int, quick_steps: int) -> int:
@@ -34,9 +34,12 @@ def cifar10_or_digits(test_images: int | None = None) -> ImageData:
             not given.
     """
     data = _load_either()
-    if test_images is None:
-        return data
-    kept = slice(quick(test_images, min(test_images, QUICK_IMAGES)))
+    return data if test_images is None else first_tests(data, test_images)
+
+
+def first_tests(data: ImageData, count: int) -> ImageData:
+    """``data`` with the first ``count`` test images; in test runs with at most 300."""
+    kept = slice(quick(count, min(count, QUICK_IMAGES)))
     return replace(data, x_test=data.x_test[kept], y_test=data.y_test[kept])
 
 

@@ -188,6 +188,21 @@ RECIPES: dict[str, Recipe] = {
     "nano-upstream-cpu": replace(
         _NANO_UPSTREAM, num_steps=12_890, warmup_steps=400, cooldown_steps=5500
     ),
+    # A second run from the best weights of that one, which had begun to learn its images by heart:
+    # with mixup and RandAugment, its rate falling from the start.
+    "nano-upstream-2-cpu": replace(
+        _NANO_UPSTREAM,
+        from_scratch=False,
+        num_steps=10_000,
+        warmup_steps=200,
+        cooldown_steps=9_800,
+        learning_rate=4e-3,
+        token_mixing_learning_rate=2e-3,
+        outer_learning_rate=2e-3,
+        auto_augment="randaugment",
+        auto_augment_magnitude=5,
+        mixup=0.3,
+    ),
     "nano-finetune-cpu": replace(
         _NANO_PLAIN,
         from_scratch=False,

@@ -140,6 +140,14 @@ def test_token_matrices_are_numbered_from_one() -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "8", "12", "16"]
 
 
+def test_copies_along_the_diagonal_are_outlined() -> None:
+    matrices = {"one": torch.randn(8, 16), "two": torch.randn(8, 16)}
+    one, two = plots.token_matrices(matrices, copies={"two": 4}).axes
+    assert not one.patches and len(two.patches) == 4
+    assert [patch.get_xy() for patch in two.patches[:2]] == [(-0.5, -0.5), (3.5, 1.5)]
+    assert two.patches[0].get_width() == 4 and two.patches[0].get_height() == 2
+
+
 def test_confusion_gives_percent_of_each_true_class() -> None:
     (ax,) = FIGURES["confusion"]().axes
     shown = {

@@ -40,6 +40,7 @@ def test_the_first_test_images_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(kept.y_train) == 600
     monkeypatch.setenv("MIXER_QUICK", "1")
     assert len(notebook.cifar10_or_digits(550).y_test) == notebook.QUICK_IMAGES
+    assert len(notebook.first_tests(data, 20).y_test) == 20
 
 
 def test_the_small_model_classifies_where_googles_file_is_not(

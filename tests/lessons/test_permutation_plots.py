@@ -62,6 +62,22 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
+def test_rows_of_a_group_share_a_scale() -> None:
+    rows = {"before": waves(3), "change": 0.1 * waves(3), "small change": 0.01 * waves(3)}
+    figure = plots.weight_rows(rows, scales=[["change", "small change"]])
+    before, change, small = (ax.images[0] for ax in figure.axes[:3])
+    assert before.get_clim() == (-1, 1)
+    largest = float(abs(rows["change"]).max())
+    assert change.get_clim() == small.get_clim() == (-largest, largest)
+    labels = [ax.get_ylabel() for ax in figure.axes[3:]]
+    assert labels == ["of its largest", "weight", "weight"]
+
+
+def test_guessing_is_marked() -> None:
+    for ax in plots.shuffle_curves(some_runs(), NAMES).axes:
+        assert [text.get_text() for text in ax.texts] == ["guessing"]
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_looks_as_it_did(name: str) -> None:
     plots.use_style()
@@ -75,7 +91,7 @@ def test_figure_looks_as_it_did(name: str) -> None:
             "weight_rows",
             lambda: plots.weight_rows({"learned": waves(6), "its twin": -waves(6).flip(-1)}),
         ),
-        ("shuffle_curves", lambda: plots.shuffle_curves(some_runs(drop=0.4), NAMES)),
+        ("shuffle_curves", lambda: plots.shuffle_curves(some_runs(drop=-0.4), NAMES)),
         (
             "unit_gallery",
             lambda: plots.unit_gallery({"block 1": waves(16), "block 2": waves(16)}, columns=4),

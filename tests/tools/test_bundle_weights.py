@@ -118,17 +118,51 @@ def test_sums_of_a_long_run(tool: ModuleType) -> None:
 
 
 def test_a_fine_tuned_model_is_held_against_its_checkpoint_s_start(
-    tool: ModuleType, weights: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ModuleType, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tool, "bundled_names", lambda: [NAME])
     monkeypatch.setattr(tool, "bundled", lambda name: weights / f"{name}.npz")
     digest = tool.sha256(weights / f"{NAME}.npz")
-    settings = {"recipe": {"seed": 9}, "origin": f"checkpoint of sha256 {digest}"}
-    start = tool.random_start(settings)
+    start = tool.random_start([written(tmp_path, f"checkpoint of sha256 {digest}")])
     torch.manual_seed(5)
     expected = mixer.create_model("Mixer-Nano_4", 10).state_dict()
     assert all(torch.equal(start.state_dict()[key], expected[key]) for key in expected)
-    assert tool.random_start({"recipe": {"seed": 9}, "origin": "checkpoint of sha256 0"}) is None
+    assert tool.random_start([written(tmp_path, "checkpoint of sha256 0")]) is None
+
+
+def written(folder: Path, origin: str) -> Path:
+    """A run folder that says no more than where its run began."""
+    settings = {"recipe": {"seed": 9}, "origin": origin}
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def test_a_run_from_another_one_s_weights_counts_both(
+    tool: ModuleType, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = shutil.copytree(run_folder, tmp_path / "later")
+    settings = json.loads((later / "config.json").read_text())
+    settings["recipe"] |= {"from_scratch": False, "seed": 6}
+    settings["origin"] = f"checkpoint of sha256 {tool.sha256(run_folder / 'model.npz')}"
+    (later / "config.json").write_text(json.dumps(settings))
+    arguments = [str(later), NAME, "--command", "second", "--weights", str(tmp_path)]
+    more = ["--earlier", str(run_folder), COMMAND]
+    monkeypatch.setattr(sys, "argv", ["bundle_weights.py", *arguments, *more])
+    tool.main()
+    record = json.loads((tmp_path / f"{NAME}.json").read_text(encoding="utf-8"))
+    (first,) = record["earlier"]
+    assert (first["command"], record["command"]) == (COMMAND, "second")
+    assert (first["seed"], record["seed"]) == (5, 6)
+    assert (first["steps"], record["steps"]) == (3, 6)
+    assert first["chosen_by_test_accuracy"] is False
+    for part, once in first["learning_rate_times_decay"].items():
+        assert record["learning_rate_times_decay"][part] == pytest.approx(2 * once, abs=1e-9)
+    # Against the random weights of the first run's seed.
+    assert all(0.95 < similarity <= 1 for similarity in record["similarity_to_the_start"])
+    settings["origin"] = "checkpoint of sha256 0"
+    (later / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="expected to have begun with weights of"):
+        tool.main()
 
 
 def test_a_recipe_of_other_times_is_named(

@@ -142,7 +142,7 @@ def influence_card(
     per_line, gap = -(-len(values) // 2), max(2, columns // 5)
     canvas = tile((values / np.maximum(others, 1e-30)[:, None, None]).clip(0, 1), per_line, gap)
 
-    ax = _sheet(9.0, 3.6)
+    ax = _sheet(9.0, 3.9)
     size = _place(ax, pixels, 0.1, 0.4, 3.0, photo_title)
     high, wide = pixels.shape[0] / rows * size, pixels.shape[1] / columns * size
     _outline_cell(ax, 0.1 + column * wide, 0.4 + row * high, wide, high, COLORS["red"], 3)
@@ -153,6 +153,12 @@ def influence_card(
         top = 0.4 + index // per_line * (rows + gap) * cell
         ax.text(left + columns * cell / 2, top - 0.05, title, ha="center", va="bottom", fontsize=9)
         _outline_cell(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
+    # A colour bar would be a second axes.
+    scale: Style = {"ha": "left", "va": "center", "fontsize": 9}
+    ax.text(3.4, 3.63, "0", **scale)
+    ramp = np.linspace([0.0] * 6, [1.0] * 6, 64, axis=1)  # (6, 64)
+    _place(ax, ramp, 3.55, 3.57, 1.2, cmap=SEQUENTIAL, vmin=0)
+    ax.text(4.85, 3.63, "the brightest of the other patches of a map", **scale)
     return figure_of(ax)
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -97,8 +99,15 @@ def top_classes(
     return fig
 
 
-def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
-    """Weight matrices (hidden units, tokens) side by side, each with its own symmetric colours."""
+def token_matrices(
+    named: Mapping[str, ArrayLike | Tensor], copies: Mapping[str, int] | None = None
+) -> Figure:
+    """Weight matrices side by side, each with its own symmetric colours.
+
+    Args:
+        named: title -> (hidden units, tokens).
+        copies: title of a matrix -> how many equal parts along its diagonal to outline.
+    """
     fig = new_figure(WIDTH, 3.4)
     axes = fig.subplots(1, len(named), squeeze=False)[0]
     for ax, (name, matrix) in zip(axes, named.items(), strict=True):
@@ -107,8 +116,17 @@ def token_matrices(named: Mapping[str, ArrayLike | Tensor]) -> Figure:
         ax.imshow(values, cmap=DIVERGING, vmin=low / 2, vmax=high / 2, interpolation="nearest")
         ax.set_title(f"{name}\n{values.shape[0]} × {values.shape[1]}", fontsize=9)
         ax.set_xlabel("token")
+        _outline_diagonal(ax, values.shape, (copies or {}).get(name, 0))
         for set_ticks, count in ((ax.set_yticks, len(values)), (ax.set_xticks, values.shape[1])):
             numbers = [1, count // 4, count // 2, 3 * count // 4, count]
             set_ticks([number - 1 for number in numbers], [str(number) for number in numbers])
     axes[0].set_ylabel("hidden unit")
     return fig
+
+
+def _outline_diagonal(ax: Axes, shape: tuple[int, ...], parts: int) -> None:
+    height, width = (side / max(1, parts) for side in shape)
+    style: Style = {"fill": False, "edgecolor": "black", "linewidth": 1, "linestyle": "--"}
+    for part in range(parts):
+        corner = part * width - 0.5, part * height - 0.5
+        ax.add_patch(Rectangle(corner, width, height, **style))

@@ -16,11 +16,12 @@ from mixer.drawing import (
     WIDTH,
     Style,
     bare,
+    mark_guessing,
     new_figure,
     percent_ticks,
     to_numpy,
 )
-from mixer.lessons.plots.grids import each_to_one, show_signed, tile, to_rgb
+from mixer.lessons.plots.grids import each_to_one, show_signed, signed_limits, tile, to_rgb
 
 # How a label stands at the left of a row.
 AT_THE_LEFT: Style = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 8}
@@ -42,19 +43,35 @@ def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
     return fig
 
 
-def weight_rows(rows: Mapping[str, ArrayLike | Tensor]) -> Figure:
-    """Rows of small signed grids (N, h, w), a label above each; each grid on its own scale."""
+def weight_rows(
+    rows: Mapping[str, ArrayLike | Tensor], scales: Sequence[Sequence[str]] = ()
+) -> Figure:
+    """Rows of small signed grids, a label above each row, a scale beside it.
+
+    Args:
+        rows: label -> grids (N, h, w), each of which is shown on its own scale.
+        scales: groups of labels; the rows of a group have one scale instead, in weights.
+    """
     most = max(len(to_numpy(grids)) for grids in rows.values())
     fig = new_figure(WIDTH, min(1.9, 0.4 + 6.8 / most) * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
-        values = each_to_one(to_numpy(grids))
-        show_signed(bare(ax), tile(values, len(values)))
+        values, together = to_numpy(grids), [group for group in scales if label in group]
+        most_of_row = max(
+            (signed_limits(rows[other])[1] for group in together for other in group), default=1.0
+        )
+        shown = values.astype(np.float64) if together else each_to_one(values)
+        limits: Style = {"vmin": -most_of_row, "vmax": most_of_row}
+        show_signed(bare(ax), tile(shown, len(values)), **limits)
+        bar = fig.colorbar(ax.images[0], ax=ax, pad=0.01, aspect=8)
+        bar.set_label("weight" if together else "of its largest", fontsize=9)
         ax.set_title(label, loc="left")
     return fig
 
 
-def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Figure:
+def shuffle_curves(
+    runs: Sequence[Mapping[str, Any]], names: Mapping[str, str], chance: float = 0.1
+) -> Figure:
     """Test accuracy while training, a panel for each network, a line for each order of the pixels.
 
     Args:
@@ -62,6 +79,7 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
             and ``test_accuracy``. Of several runs of a kind the mean is drawn, and each as a thin
             line.
         names: ``model`` of a run -> title of its panel.
+        chance: the share that guessing gets right.
     """
     fig = new_figure(WIDTH, 3.2)
     axes = fig.subplots(1, len(names), sharey=True, squeeze=False).ravel()
@@ -81,6 +99,7 @@ def shuffle_curves(runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
         ax.set_title(title)
         ax.set_xlabel("step")
         ax.grid(axis="y")
+        mark_guessing(ax, chance)
     axes[0].set_ylabel("test accuracy")
     percent_ticks(axes[0].yaxis)
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="pixels")
