@@ -194,7 +194,7 @@ def training(
     window = max(1, len(values) // 12)
     if window > 1:
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        name = f"mean of {window} steps"
+        name = f"mean of the last {window} steps"
         left.plot(to_numpy(steps)[window - 1 :], smooth, color=COLORS["blue"], label=name)
         left.legend()
     left.set_xlabel("step")

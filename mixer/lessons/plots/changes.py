@@ -31,7 +31,8 @@ def change_tables(
 ) -> Figure:
     """What a change of the input changes in the output of several layers, side by side.
 
-    Entries that did not change are white and show a dot; the others are coloured by the change.
+    Entries that did not change are white and show a dot, those that changed by next to nothing are
+    white too; the others are coloured by the change.
 
     Args:
         changes: name of a layer -> its output after the change minus its output before, (S, C).
@@ -99,11 +100,11 @@ class _Entries:
     def add(self, values: NDArray[np.float64], left: float, top: float) -> None:
         """A table (S, C) with its upper left corner there."""
         largest = float(np.abs(values).max()) or 1.0
-        moved = np.abs(values) > TOLERANCE
-        # A small change is seen, too.
+        moved, written = np.abs(values) > TOLERANCE, np.abs(values) >= self._least
+        # A small change is seen, too; what is written as nothing looks like nothing.
         shade = np.sign(values) * np.maximum(np.abs(values) / largest, 0.2)
         colors = matplotlib.colormaps[DIVERGING](shade / 2 + 0.5)  # (S, C, 4)
-        self.faces.append(np.where(moved[..., None], colors, 1.0).reshape(-1, 4))
+        self.faces.append(np.where((moved & written)[..., None], colors, 1.0).reshape(-1, 4))
         # As (x, y), each (entries, 2).
         self.corners.append(np.argwhere(np.ones_like(moved))[:, ::-1] + (left, top))
         self.dots.append(np.argwhere(~moved)[:, ::-1] + (left + 0.5, top + 0.5))
@@ -113,8 +114,13 @@ class _Entries:
             place = left + column + 0.5, top + row + 0.5
             self.numbers[color].append(_outline(self._text(value), place, self.text_size))
 
+    @property
+    def _least(self) -> float:
+        """What is smaller is written as zero."""
+        return 0.5 * 10**-self.digits
+
     def _text(self, value: float) -> str:
-        if abs(value) < 0.5 * 10**-self.digits:
+        if abs(value) < self._least:
             return "≈0"
         return f"{value:+.{self.digits}f}".replace("-", "−")
 
