@@ -19,6 +19,11 @@ def data_dir() -> Path:
     return Path(chosen).expanduser() if chosen else user_cache_path("mixer", appauthor=False)
 
 
+def user_number() -> int:
+    """This user's number; 0 where users have none. A name is not always to be had."""
+    return getattr(os, "getuid", lambda: 0)()
+
+
 @contextmanager
 def replacing(path: StrPath) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of ``path`` once the block ends without an error.

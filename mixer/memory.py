@@ -1,11 +1,13 @@
 """The memory of a device: how much it has, and how much of that is free."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 
 # Counted on where the system does not say what is free.
 _UNKNOWN = 4 << 30
@@ -50,21 +52,51 @@ def _host_memory() -> tuple[int, int] | None:
 
 
 def _container_limit() -> tuple[int | None, int]:
-    """The limit of this process's control group, and what counts against it; no limit: ``None``."""
-    for names in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
-        try:
-            limit, used, stat = ((_CGROUP / name).read_text() for name in names[:3])
-            # Files that were read lately count, but make room.
-            cached = dict(line.split() for line in stat.splitlines()).get(names[3], "0")
-            return (None, 0) if limit.strip() == "max" else (int(limit), int(used) - int(cached))
-        except (OSError, ValueError):
-            continue
-    return None, 0
+    """The tightest limit of this process's control groups, and what counts against it.
+
+    A limit may be set on any group between the process's own and the root (Slurm, systemd);
+    without one it is ``None``.
+    """
+    found = [limit for group, names in _groups() if (limit := _limit_of(group, names))]
+    return min(found, key=lambda pair: pair[0] - pair[1], default=(None, 0))
+
+
+# The files of a group, of either version of the interface: limit, use, counts; and in the counts
+# the bytes of files that were read lately.
+_V2 = ("memory.max", "memory.current", "memory.stat", "inactive_file")
+_V1 = (
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "memory.stat",
+    "total_inactive_file",
+)
+
+
+def _groups() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """The folders of this process's groups that are mounted, up to the root."""
+    roots = {"": (_CGROUP, _V2), "memory": (_CGROUP / "memory", _V1)}
+    yield from roots.values()
+    try:
+        lines = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for name in roots.keys() & set(controllers.split(",")):
+            root, names = roots[name]
+            # Inside a container the path may be the host's, of which nothing is mounted.
+            group = root / path.strip("/")
+            while group != root and root in group.parents:
+                yield group, names
+                group = group.parent
+
+
+def _limit_of(group: Path, names: Sequence[str]) -> tuple[int, int] | None:
+    try:
+        limit, used, stat = ((group / name).read_text(encoding="utf-8") for name in names[:3])
+        # Those files count, but make room.
+        cached = dict(line.split() for line in stat.splitlines()).get(names[3], "0")
+        return int(limit), int(used) - int(cached)
+    # Not there, or "max".
+    except (OSError, ValueError):
+        return None

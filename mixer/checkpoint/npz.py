@@ -4,6 +4,7 @@ A model is touched only once the whole file was read and found to fit.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -85,8 +86,8 @@ def model_of(
     """The model in an open file of any layout; arguments and errors as for ``from_npz``."""
     source = config_of(file, source_size, image_size)
     wanted: dict[str, Any] = {
-        "image_size": image_size or source.image_size,
-        "num_classes": num_classes or source.num_classes,
+        "image_size": source.image_size if image_size is None else image_size,
+        "num_classes": source.num_classes if num_classes is None else num_classes,
     }
     target = replace(source, **wanted | (rates or {}))
     state, target = resize_token_mixing(read_state(file, source), source, target)
@@ -118,25 +119,41 @@ def load_npz(
     """
     mixer = unwrapped(model)
     config = mixer.config
+    parameters = plain_state(mixer)
     with Archive(path) as archive:
         source = config_of(archive, source_size, config.image_hw)
+        if source.num_blocks != config.num_blocks:
+            found = f"found {source.num_blocks}"
+            raise CheckpointError(
+                f"{path}: expected {config.num_blocks} blocks like the model, {found}"
+            )
+        # Before hundreds of megabytes are read; token mixing may yet be enlarged.
+        there = {
+            name: torch.empty(archive.shape(official_name(name)), device="meta")
+            for name in parameters
+            if "token_mixing" not in name and not (reset_head and name.startswith("head."))
+        }
+        _check_shapes(there, parameters, path)
         state = read_state(archive, source)
     state, _ = resize_token_mixing(state, source, replace(source, image_size=config.image_size))
     if reset_head:
         state |= _new_head(config)
-    if source.num_blocks != config.num_blocks:
-        problem = f"expected {config.num_blocks} blocks like the model, found {source.num_blocks}"
-        raise CheckpointError(f"{path}: {problem}")
-    parameters = plain_state(mixer)
-    for name, parameter in parameters.items():
-        shape, expected = tuple(to_official(state[name]).shape), tuple(to_official(parameter).shape)
+    _check_shapes({name: to_official(state[name]) for name in parameters}, parameters, path)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])
+
+
+def _check_shapes(
+    found: Mapping[str, Tensor], parameters: Mapping[str, Tensor], path: StrPath
+) -> None:
+    """Raise ``CheckpointError`` unless arrays, with axes as in the file, fit the parameters."""
+    for name, array in found.items():
+        shape, expected = tuple(array.shape), tuple(to_official(parameters[name]).shape)
         if shape != expected:
             hint = "; reset_head=True starts a new head" if name.startswith("head.") else ""
             problem = f"expected {expected} by the model, found {shape}{hint}"
             raise CheckpointError(f"{path}: {official_name(name)}: {problem}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])
 
 
 def _new_head(config: MixerConfig) -> dict[str, Tensor]:
@@ -190,8 +207,10 @@ def save_npz(model: nn.Module, path: StrPath, dtype: np.typing.DTypeLike = np.fl
 
     Raises:
         CheckpointError: a weight is NaN or infinite, or becomes so in ``dtype``.
-        ValueError: ``model`` is no Mixer.
+        ValueError: ``model`` is no Mixer, or ``dtype`` none of NumPy's floating point types.
     """
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(f"dtype: expected a floating point type, found {np.dtype(dtype)}")
     config = unwrapped(model).config
     write_npz(path, plain_state(model), config.image_hw, dtype)
 
@@ -208,9 +227,9 @@ def write_npz(
     """
     arrays = {}
     for name, tensor in state.items():
-        # NumPy lacks bfloat16; every other type than float64 fits into float32.
-        wide = tensor.dtype in (torch.float64, torch.float16) and dtype is None
-        moved = to_official(tensor.detach() if wide else tensor.detach().float()).cpu()
+        # NumPy lacks bfloat16, which fits into float32.
+        known = tensor.detach() if tensor.dtype != torch.bfloat16 else tensor.detach().float()
+        moved = to_official(known).cpu()
         with np.errstate(over="ignore"):
             array = moved.contiguous().numpy().astype(dtype or moved.numpy().dtype)
         if not np.isfinite(array).all():

@@ -179,6 +179,9 @@ def _fetch_right(url: str, part: Path, name: str, limits: tuple[int, float, floa
         ConnectionError, CheckpointError: as ``download`` does.
     """
     resumed = part.exists()
+    # Whole already, where a process was killed just before it gave the file its name.
+    if resumed and _is_right(part, name):
+        return
     try:
         transfer.fetch(url, part, *limits)
         # A piece that was there may have been of another file: once more, from the start.

@@ -30,6 +30,10 @@ REMEMBERED = 900.0
 _SAY_EVERY = 10.0
 
 
+class DiskFull(OSError):
+    """There is no room for what is missing; asking again would not help."""
+
+
 class NoAnswer(OSError):
     """A server that was given all the time it may have, and has not answered."""
 
@@ -49,6 +53,7 @@ def fetch(
 
     Raises:
         NoAnswer: the server did not answer in ``patience``.
+        DiskFull: the file does not fit.
         OSError, HTTPException: it did, and the file is not to be had.
     """
     waiting = Waiting(part.name.strip(".").removesuffix(".part"), patience, progress)
@@ -65,7 +70,7 @@ def fetch(
             elif answer.code < 500:
                 raise
             error = answer
-        except NoAnswer:
+        except (NoAnswer, DiskFull):
             raise
         except (OSError, HTTPException) as broken:
             error = broken
@@ -132,7 +137,7 @@ def _fetch_once(url: str, part: Path, timeout: float, waiting: Waiting) -> bool:
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - have > free:
             missing = f"{total - have} bytes are missing, {free} are free on the disk"
-            raise OSError(f"{part.parent}: {missing}")
+            raise DiskFull(f"{part.parent}: {missing}")
         bar = tqdm(
             total=total,
             initial=have,

@@ -1,10 +1,13 @@
 """Which checkpoint a command is about: by name, by file, or the best at hand."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mixer.config import MixerConfig
 
 # Google's with readable classes first, the more accurate of two on ImageNet before the other.
 _GOOGLES = ("Mixer-B_16", "Mixer-L_16", "Mixer-B_16-21k", "Mixer-L_16-21k")
-_OURS = ("Mixer-Nano_4-cifar10-scratch", "Mixer-Nano_4-cifar10", "Mixer-Nano_4")
 
 
 def best() -> Path:
@@ -12,7 +15,7 @@ def best() -> Path:
     from mixer.checkpoint import bundled, official_path
 
     there = (path for name in _GOOGLES if (path := official_path(name)).exists())
-    return next(there, bundled(_OURS[0]))
+    return next(there, bundled("Mixer-Nano_4-cifar10"))
 
 
 def is_googles(path: Path) -> bool:
@@ -45,12 +48,11 @@ def find(text: str, fetch: bool = False) -> Path:
     raise ValueError(f"checkpoint: expected a file or one of {', '.join(known)}, found {text!r}")
 
 
-def described(path: Path) -> str:
-    """A line on what a checkpoint is, for those who did not choose it."""
-    from mixer.checkpoint import bundled_names, read_config
+def described(path: Path, config: "MixerConfig") -> str:
+    """A line on what a checkpoint of that configuration is, for those who did not choose it."""
+    from mixer.checkpoint import bundled, bundled_names
 
-    if path.stem not in bundled_names():
+    if path not in [bundled(name) for name in bundled_names()]:
         return str(path)
-    config = read_config(path)
     size = f"{config.image_hw[0]} px, {config.num_classes} classes"
     return f"{path.stem}, the small one of this package ({size})"

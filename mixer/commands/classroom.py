@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: an unknown checkpoint, before anything is fetched; or a damaged file.
+        FileNotFoundError: packages without a checkout, before anything is fetched.
         OSError: something is not to be had; says where to put it by hand.
     """
     from mixer.checkpoint import download, official_path
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     data = args.folder / "data"
     for name in args.checkpoints:
         official_path(name)
+    if args.packages:
+        # No checkout, no packages.
+        series.notebooks()
     found = load_data("cifar10", data)
     train, test = len(found.x_train), len(found.x_test)
     print(f"{data / 'cifar10.npz'}: {train:,} training images, {test:,} test images")

@@ -8,7 +8,7 @@ HELP = "fetch Google's checkpoints, or CIFAR-10, or find them where they are"
 EXAMPLES = """\
 mixer download Mixer-B_16                 240 MB, into the cache folder or MIXER_DATA
 mixer download Mixer-B_16-21k cifar10     several, one after another
-mixer download Mixer-B_16 --root folder   into a folder of your own
+mixer download Mixer-B_16 --root folder   into folder/checkpoints
 """
 
 
@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="Mixer-B_16, Mixer-L_16, the same with -21k, cifar10 or cifar100",
     )
-    parser.add_argument("--root", type=Path, help="the folder (default: MIXER_DATA or the cache)")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="a folder for MIXER_DATA to name, checkpoints in its folder of that name "
+        "(default: MIXER_DATA or the cache)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +46,13 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"download: expected one of {', '.join(known)}, found {name!r}")
     for name in args.names:
         if name in OFFICIAL_FILES:
-            print(download(name, args.root))
+            # Who types this wants the server asked, also if it was silent a short while ago.
+            folder = args.root / "checkpoints" if args.root else None
+            print(download(name, folder, ask_again=True))
         else:
             load_data(name, args.root)
-            print((args.root or data_dir()) / f"{name}.npz")
+            path = (args.root or data_dir()) / f"{name}.npz"
+            if not path.exists():
+                raise OSError(f"{path}: {name} could be read, but not be kept there")
+            print(path)
     return 0

@@ -35,7 +35,7 @@ def execute(path: Path) -> tuple[Any, str | None]:
     """
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": path.parent}}
@@ -44,6 +44,8 @@ def execute(path: Path) -> tuple[Any, str | None]:
         client.execute()
     except CellExecutionError as error:
         return notebook, f"{error.ename}: {error.evalue}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return notebook, f"{type(error).__name__}: {error}"
     return notebook, None
 
 

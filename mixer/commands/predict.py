@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     model = from_file(path).eval()
     names = class_names(path, model.config.num_classes)
     if not args.json:
-        print(f"model: {described(path)}")
+        print(f"model: {described(path, model.config)}")
         if not args.model and not is_googles(path):
             print("Google's, of 1,000 classes, are not here: mixer download Mixer-B_16 (240 MB)")
     found: list[tuple[Path, list[Guess]]] = []

@@ -119,13 +119,22 @@ class Cache:
         there = self.bytes_path.stat().st_size if self.bytes_path.exists() else 0
         if there < index.num_bytes():
             return Index(self.key)
-        if index.errors and not skip_unreadable:
-            raise ValueError(next(iter(index.errors.values())))
+        for place in index.errors:
+            try:
+                self.read(self.paths[place])
+            except ValueError:
+                if not skip_unreadable:
+                    raise
+            else:
+                # It can be read by now, as after a change of its permissions.
+                return Index(self.key)
         return index
 
     def _go_on(self, index: Index, skip_unreadable: bool, what: str) -> None:
         if not index.shapes:
-            # A new file: another process may still read the old one.
+            # A new file: another process may still read the old one, and no old index may stand
+            # beside new bytes.
+            self.index_path.unlink(missing_ok=True)
             self.bytes_path.unlink(missing_ok=True)
         with open(self.bytes_path, "ab") as file:
             file.truncate(index.num_bytes())
@@ -141,10 +150,10 @@ class Cache:
         with tqdm(total=total, initial=done, unit="image", desc=what, dynamic_ncols=True) as bar:
             for found in _decoded(self.paths[done:], self.read):
                 if isinstance(found, str):
-                    index.errors[len(index.shapes)] = found
-                    index.shapes.append((0, 0, 0))
                     if not skip_unreadable:
                         raise ValueError(found)
+                    index.errors[len(index.shapes)] = found
+                    index.shapes.append((0, 0, 0))
                 else:
                     file.write(found.tobytes())
                     index.shapes.append(found.shape)

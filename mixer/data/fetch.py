@@ -5,7 +5,6 @@ help there: they start anew with every address, redirection and byte. So the tra
 thread of its own, and the clock is read outside it.
 """
 
-import getpass
 import hashlib
 import json
 import tempfile
@@ -19,7 +18,7 @@ from urllib.request import urlopen
 
 from tqdm.auto import tqdm
 
-from mixer.files import write_text
+from mixer.files import user_number, write_text
 
 # Seconds until the first byte, and between two pieces.
 SILENCE = 20.0
@@ -124,7 +123,7 @@ class Refusals:
     """
 
     def __init__(self, key: str) -> None:
-        user = hashlib.sha256(f"{getpass.getuser()} {key}".encode()).hexdigest()[:16]
+        user = hashlib.sha256(f"{user_number()} {key}".encode()).hexdigest()[:16]
         self.path = Path(tempfile.gettempdir()) / f"mixer-not-had-{user}.json"
 
     def recall(self) -> list[str]:

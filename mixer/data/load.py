@@ -118,6 +118,10 @@ def read_npz(path: Path, name: str) -> ImageData:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
             found = f"{images.dtype} {images.shape}"
             raise ValueError(f"{path}: {key}: expected uint8 (N, H, W, 3), found {found}")
+    for key in ("y_train", "y_test"):
+        if arrays[key].dtype.kind not in "iu":
+            found = f"{arrays[key].dtype} {arrays[key].shape}"
+            raise ValueError(f"{path}: {key}: expected integer labels (N,), found {found}")
     arrays["classes"] = classes.tolist()
     try:
         return as_data(name, **arrays)

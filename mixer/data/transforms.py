@@ -100,7 +100,8 @@ def resized_crop(images: Tensor | Pictures, boxes: Tensor, size: Size) -> Tensor
 
     Float (N, 3, h, w). Bilinear interpolation is linear in the pixels and separable, so a batch of
     different boxes is two batched matrix products with a matrix of weights for each image. The same
-    as torchvision's ``resized_crop`` with ``antialias=False``, image by image.
+    as torchvision's ``resized_crop`` with ``antialias=False``, image by image; where products are
+    in TF32, to a few tenths of a grey level.
     """
     height, width = _pair(size)
     if isinstance(images, Pictures):

@@ -26,6 +26,7 @@ from mixer.train.compiling import check_compile, compiler_message, is_compiler_e
 from mixer.train.device import pick_device
 from mixer.train.errors import TrainingError, is_out_of_memory
 from mixer.train.flags import parser
+from mixer.train.optimizers import check_optimizer
 from mixer.train.options import Options, check_batch
 from mixer.train.recipes import Recipe, get_recipe
 from mixer.train.run_folder import STATE
@@ -103,6 +104,7 @@ def resolve(args: argparse.Namespace) -> Settings:
     folder = Path(args.output_dir) / args.name
     options = _options(args, recipe, folder)
     check_batch(recipe, options)
+    check_optimizer(recipe)
     for flag in ("pretrained_dir", "keep_head"):
         if recipe.from_scratch and getattr(args, flag):
             raise ValueError(f"{flag}: expected none for a run from scratch")

@@ -16,6 +16,8 @@ import torch.distributed as dist
 from filelock import FileLock
 from torch import Tensor
 
+from mixer.files import user_number
+
 T = TypeVar("T")
 
 # How long a process waits for the others before it takes them for dead. Downloads and the reading
@@ -92,9 +94,8 @@ def _meeting_place() -> Path:
     """A file that the processes of this run on this machine share, and no other run's."""
     names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
     run = "-".join(os.environ.get(name, "") for name in names)
-    user = getattr(os, "getuid", lambda: 0)()
     safe = "".join(letter if letter.isalnum() else "-" for letter in run)
-    return Path(tempfile.gettempdir()) / f"mixer-{user}-{safe}.lock"
+    return Path(tempfile.gettempdir()) / f"mixer-{user_number()}-{safe}.lock"
 
 
 def is_first_to_say(error: str) -> bool:

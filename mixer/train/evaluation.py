@@ -1,5 +1,6 @@
 """Scores over a whole set of images."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,5 +74,6 @@ def evaluate(
     model.train(was_training)
     predicted = torch.cat(predictions).cpu()
     correct = int((predicted == labels.cpu()).sum())
-    loss = float(torch.stack(losses).double().sum()) / len(images)
+    # Added up here: not every device has float64.
+    loss = math.fsum(torch.stack(losses).tolist()) / len(images)
     return Evaluation(correct / len(images), loss, predicted, len(images))

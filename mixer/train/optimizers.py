@@ -27,9 +27,7 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
         return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=True)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
-        if not hasattr(torch.optim, "Muon"):
-            found = f"found {torch.__version__}; use adamw"
-            raise ValueError(f"optimizer: muon needs torch 2.9 or later, {found}")
+        check_optimizer(recipe)
         parts = ["channel_mixing"]
         if recipe.muon_parts == "blocks":
             parts.append("token_mixing")
@@ -38,6 +36,13 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
         optimizers.append(muon)
     rest = list(groups.values())
     return [*optimizers, torch.optim.AdamW(rest, lr=recipe.learning_rate, fused=True)]
+
+
+def check_optimizer(recipe: Recipe) -> None:
+    """Raise ``ValueError`` if this torch lacks the recipe's optimiser."""
+    if recipe.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        found = f"found {torch.__version__}; use adamw"
+        raise ValueError(f"optimizer: muon needs torch 2.9 or later, {found}")
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> dict[str, dict[str, Any]]:

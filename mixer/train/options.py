@@ -28,8 +28,9 @@ class Options:
     # "max-autotune" use CUDA graphs on a GPU, so that a small model does not wait for launches;
     # "blocks" compiles one block of a deep model instead of the whole.
     compile: bool | str = False
-    # Parts into which a batch is split to save memory; the result is the same. ``None``: as many
-    # as the free memory asks for.
+    # Parts into which a batch is split to save memory; the result is the same, but for the draws of
+    # dropout and stochastic depth, which are a part's own. ``None``: as many as the free memory
+    # asks for.
     gradient_accumulation_steps: int | None = None
     # Steps after which the test set is scored, beside the end; ``None``: at the end only.
     eval_every: int | None = None

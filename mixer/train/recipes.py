@@ -16,7 +16,12 @@ LINEAR_END = 1e-5
 
 # What a setting may be: a test, and the same in words.
 Allowed = tuple[Callable[[Any], bool], str]
-_COUNT: Allowed = (lambda value: value >= 1, "a positive integer")
+_COUNT: Allowed = (lambda value: isinstance(value, int) and value >= 1, "a positive integer")
+# Of those that both NumPy's and torch's generators take.
+_SEED: Allowed = (
+    lambda value: isinstance(value, int) and 0 <= value < 1 << 63,
+    "an integer from 0 to 2^63 - 1",
+)
 _NOT_NEGATIVE: Allowed = (lambda value: 0 <= value < math.inf, "zero or more")
 _POSITIVE: Allowed = (lambda value: value > 0, "a positive number")
 _RATE: Allowed = (lambda value: 0 <= value < 1, "a number in [0, 1)")
@@ -65,7 +70,7 @@ class Recipe:
     # On matrices only with AdamW and Muon; on everything with SGD, as torch does.
     weight_decay: float = _setting(0.0, _NOT_NEGATIVE, "decoupled for adamw and muon")
     max_grad_norm: float = _setting(1.0, _POSITIVE, "gradients longer than this are cut to it")
-    seed: int = _setting(42, _ANY, "of everything random")
+    seed: int = _setting(42, _SEED, "of everything random")
     train_fraction: float = _setting(0.98, _SHARE, "share of the training set that is used")
     augmentation: str = _setting(
         "inception",

@@ -172,8 +172,8 @@ def check_settings(
     Raises:
         ValueError: it may not; says which settings differ, and why the end cannot be moved.
     """
-    saved = {name: meta.get(name) for name in settings}
-    planned = dict(saved["recipe"] or {})
+    saved = {name: meta[name] for name in settings if name in meta}
+    planned = dict(saved.get("recipe") or {})
     moved = {name: planned.get(name) for name in state.END if planned.get(name) is not None}
     then = {**settings["recipe"], **moved}
     differing = state.differences(saved, {**settings, "recipe": then})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer.checkpoint import save_npz
-from mixer.files import remove_leftovers, write_text
+from mixer.files import remove_leftovers, replacing, write_text
 from mixer.model import MlpMixer
 
 STATE = "state.npz"
@@ -116,7 +116,8 @@ class RunFolder:
         figure = drawing.training(
             history.steps, history.loss, history.eval_steps, history.test_accuracy, chance=chance
         )
-        figure.savefig(self.path / "curves.png")
+        with replacing(self.path / "curves.png") as file:
+            figure.savefig(file, format="png")
 
 
 _SCALARS = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}

@@ -50,7 +50,9 @@ class Scorer:
         if len(images):
             scores = self._scores(images, labels)
             right, loss = round(scores.accuracy * len(images)), scores.loss * len(images)
-        right_in_all, loss_in_all = distributed.all_sum([right, loss], images.device)
+        # Where the model is: test images may stay elsewhere.
+        device = next(self.model.parameters()).device
+        right_in_all, loss_in_all = distributed.all_sum([right, loss], device)
         return right_in_all / count, loss_in_all / count
 
     def _scores(self, images: Tensor, labels: Tensor) -> Evaluation:

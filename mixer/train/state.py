@@ -117,12 +117,14 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The settings that differ, each as ``name: then, now``; what was not saved is not compared."""
     found = []
     for name, value in now.items():
-        before = saved.get(name)
+        if name not in saved:
+            continue
+        before = saved[name]
         if isinstance(value, Mapping):
             # A data set's name is not the run's.
             prefix = "data." if name == "data" else ""
             found += [prefix + line for line in differences(before or {}, value)]
-        elif before is not None and before != value:
+        elif before != value:
             found.append(f"{name}: {before} there, {value} now")
     return found
 

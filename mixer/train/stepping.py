@@ -32,6 +32,8 @@ class GuardedSteps:
     ) -> None:
         self.optimizers = list(optimizers)
         self.rate = 0.0
+        # Apple's kernels heed ``found_inf`` in some releases of torch only.
+        self._heeds_found_inf = device.type != "mps"
         self._blends: dict[int, Callable[[Tensor, Tensor], None]] = {}
         for number, optimizer in enumerate(self.optimizers):
             _start_momentum(optimizer)
@@ -55,7 +57,7 @@ class GuardedSteps:
                 # Filled on the device: a number that is copied there would be waited for.
                 rate = torch.full((), self.rate, device=allowed.device)
                 self._blends[number](allowed, rate)
-            elif _is_fused(optimizer):
+            elif _is_fused(optimizer) and self._heeds_found_inf:
                 optimizer.found_inf = forbidden  # type: ignore[attr-defined]
                 optimizer.step()
             elif allowed:

@@ -22,6 +22,7 @@ from mixer.train.compiling import GRAPH_MODES, check_compile, uncompile
 from mixer.train.device import forked_rng
 from mixer.train.lock import only_writer
 from mixer.train.loop import Loop
+from mixer.train.optimizers import check_optimizer
 from mixer.train.options import Options, check_batch
 from mixer.train.recipes import Recipe, get_recipe
 from mixer.train.run import Run
@@ -40,8 +41,9 @@ def train(
     With weight averaging the model ends with the averaged weights. Under ``torchrun``, inside
     ``distributed.joined``, all processes call this alike: each trains on its own part of every
     batch (PyTorch's DDP) and scores its own part of the test set; process 0 writes the files. Steps
-    and losses are those of a single process. Torch's global random generators are left as they
-    were.
+    and losses are those of a single process, but for draws that each process makes for its own
+    images (mixup, RandAugment, dropout, stochastic depth). Torch's global random generators are
+    left as they were.
 
     Args:
         model, data: the head has at least as many classes as the data; images of another size are
@@ -60,6 +62,7 @@ def train(
     if options is None or changes:
         options = replace(options or Options(), **changes)
     check_batch(recipe, options)
+    check_optimizer(recipe)
     _check_inputs(model, data, recipe)
     device = options.chosen_device
     check_compile(options.compile, model.config, device)

@@ -9,7 +9,7 @@ import torch
 from helpers import CHECKPOINT_CONFIG, random_model, same_weights
 
 import mixer
-from mixer.checkpoint import CheckpointError, read_config
+from mixer.checkpoint import CheckpointError, npz, read_config
 from mixer.config import MixerConfig
 
 
@@ -124,9 +124,39 @@ def test_nothing_is_written_when_a_weight_is_not_finite(model, file):
         ),
     ],
 )
-def test_a_model_that_does_not_fit_the_file(file, changes, message):
+def test_a_model_that_does_not_fit_the_file(file, changes, message, monkeypatch):
+    monkeypatch.setattr(npz, "read_state", lambda *_: pytest.fail("the arrays were read"))
     model = random_model(replace(CHECKPOINT_CONFIG, **changes))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=message):
         mixer.load_npz(model, file)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("asked", [{"num_classes": 0}, {"image_size": 0}])
+def test_nothing_is_no_size(file, asked):
+    (name,) = asked
+    with pytest.raises(ValueError, match=f"{name}: expected .*found 0"):
+        mixer.from_npz(file, **asked)
+
+
+def test_what_is_finer_than_float32_stays_so(model, tmp_path):
+    fine = model.double()
+    fine.head.bias.data += 1e-12
+    mixer.save_npz(fine, tmp_path / "fine.npz", dtype=np.float64)
+    with np.load(tmp_path / "fine.npz") as arrays:
+        assert np.array_equal(arrays["head/bias"], fine.head.bias.detach().numpy())
+
+
+def test_whole_numbers_are_no_weights(model, file):
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="dtype: expected a floating point type, found int8"):
+        mixer.save_npz(model, file, dtype=np.int8)
+    assert file.read_bytes() == before
+
+
+def test_two_bytes_with_fields_are_no_bfloat16(arrays, tmp_path):
+    pairs = np.zeros(7, np.dtype([("a", "u1"), ("b", "u1")]))
+    np.savez(tmp_path / "pairs.npz", **arrays | {"head/bias": pairs})
+    with pytest.raises(CheckpointError, match="head/bias: expected floating point numbers"):
+        mixer.from_npz(tmp_path / "pairs.npz")

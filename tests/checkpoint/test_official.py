@@ -140,6 +140,15 @@ def test_a_transfer_broken_in_an_earlier_call_is_taken_up(fetch, server, content
     assert server.ranges == [None, "bytes=5000-"]
 
 
+def test_a_whole_piece_is_taken_as_it_is(fetch, server, content, tmp_path):
+    """As where a process was killed just before it gave the file its name."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ".Mixer-B_16.npz.part").write_bytes(content)
+    assert fetch().read_bytes() == content
+    assert server.ranges == []
+    assert kept(tmp_path) == ["Mixer-B_16.npz"]
+
+
 def test_a_server_that_ignores_ranges(fetch, server, content):
     server.break_after, server.ignore_range = [5000], True
     assert fetch().read_bytes() == content
@@ -268,7 +277,9 @@ def test_a_full_disk_is_noticed_before_the_transfer(fetch, server, monkeypatch):
         official.transfer.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10})()
     )
     with pytest.raises(ConnectionError, match="10 are free on the disk"):
-        fetch(attempts=1)
+        fetch()
+    # Asking again would not make room.
+    assert len(server.ranges) == 1
 
 
 def _fetch_in_a_process(url, root, queue):

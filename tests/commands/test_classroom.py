@@ -24,15 +24,18 @@ def folder(tmp_path):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Every checkpoint that would have been downloaded, and into which folder."""
-    calls = []
+    """Every checkpoint that would have been downloaded, into which folder, and whether an earlier
+    silence of the server would have stopped it.
+    """
+    calls, refused = [], []
 
-    def download(name, root):
+    def download(name, root, ask_again=False):
         calls.append((name, root))
+        refused.append(not ask_again)
         return official_path(name, root)
 
     monkeypatch.setattr("mixer.checkpoint.download", download)
-    return calls
+    return SimpleNamespace(calls=calls, refused=refused)
 
 
 def test_what_is_there_is_not_fetched_again_and_serves_as_mixer_data(folder, monkeypatch, capsys):
@@ -44,7 +47,7 @@ def test_what_is_there_is_not_fetched_again_and_serves_as_mixer_data(folder, mon
 
 def test_checkpoints_are_kept_where_download_looks(folder, asked, monkeypatch):
     assert main(["classroom", str(folder), "--checkpoints", "Mixer-B_16", "Mixer-L_16"]) == 0
-    assert asked == [
+    assert asked.calls == [
         (name, folder / "data" / "checkpoints") for name in ("Mixer-B_16", "Mixer-L_16")
     ]
     monkeypatch.setenv("MIXER_DATA", str(folder / "data"))
@@ -78,4 +81,27 @@ def test_download_prints_where_each_thing_is(folder, asked, capsys, monkeypatch)
     expected = [folder / "data" / "cifar10.npz", folder / "data" / "checkpoints" / "Mixer-B_16.npz"]
     assert capsys.readouterr().out.splitlines() == list(map(str, expected))
     assert main(["download", "cifar10", "nix"]) == 1
-    assert len(asked) == 1
+    assert len(asked.calls) == 1
+    # Who types this wants the server asked.
+    assert asked.refused == [False]
+
+
+def test_download_into_a_folder_is_what_mixer_data_may_name(folder, asked, capsys, monkeypatch):
+    data = folder / "data"
+    assert main(["download", "cifar10", "Mixer-B_16", "--root", str(data)]) == 0
+    monkeypatch.setenv("MIXER_DATA", str(data))
+    assert capsys.readouterr().out.splitlines()[1] == str(official_path("Mixer-B_16"))
+
+
+def test_download_says_where_nothing_could_be_kept(folder, monkeypatch, capsys):
+    monkeypatch.setattr("mixer.data.load_data", lambda name, root: None)
+    assert main(["download", "cifar100", "--root", str(folder)]) == 1
+    assert "cifar100 could be read, but not be kept" in capsys.readouterr().err
+
+
+def test_packages_without_a_checkout_are_refused_before_any_download(folder, monkeypatch, capsys):
+    monkeypatch.setattr(classroom.series, "__file__", str(folder / "a" / "b" / "c.py"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("mixer.data.load_data", lambda *_: pytest.fail("data were asked for"))
+    assert main(["classroom", str(folder), "--packages"]) == 1
+    assert "error" in capsys.readouterr().err

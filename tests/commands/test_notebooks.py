@@ -42,3 +42,12 @@ def test_the_stored_notebooks_are_never_written(checkout, capsys, monkeypatch):
     monkeypatch.setattr(notebooks, "execute", lambda path: pytest.fail("nothing may run"))
     assert main(["notebooks", "--output", str(checkout / ".." / "notebooks")]) == 1
     assert "expected another folder" in capsys.readouterr().err
+
+
+def test_a_kernel_that_dies_stops_its_own_notebook_alone(checkout, capsys):
+    deadly = nbformat.v4.new_code_cell("import os\nos._exit(1)")
+    nbformat.write(nbformat.v4.new_notebook(cells=[deadly]), checkout / "01_short.ipynb")
+    assert main(["notebooks", "--output", "out"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "DeadKernelError: Kernel died" in said[0] and "ZeroDivisionError" in said[1]
+    assert (checkout.parent / "out" / "01_short.html").exists()

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import mixer
-from mixer.checkpoint import official_path
+from mixer.checkpoint import bundled_names, official_path
 from mixer.checkpoint.classes import class_names
 from mixer.commands import checkpoints, photos, predict
 from mixer.config import MixerConfig
@@ -63,7 +63,8 @@ def test_a_crop_has_the_model_s_proportions(size, box):
 def test_ours_is_taken_and_said_so(command, photo, capsys):
     assert command("predict", photo, "--top", 2) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("model: Mixer-Nano_4-cifar10-scratch, the small one")
+    about = "the small one of this package (32 px, 10 classes)"
+    assert lines[0] == f"model: Mixer-Nano_4-cifar10, {about}"
     assert "mixer download Mixer-B_16" in lines[1]
     assert lines[2] == str(photo)
     assert len(lines) == 5 and lines[3].lstrip()[0].isdigit() and "%" in lines[3]
@@ -160,3 +161,21 @@ def test_a_checkpoint_that_cannot_be_fetched(command, photo):
 
 def test_guesses_are_as_many_as_there_are_classes(oblong):
     assert len(predict.guesses(oblong, torch.zeros(1, 3, 16, 64), None, 99)) == 3
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_file_of_the_same_name_is_not_the_package_s(command, photo, tmp_path, capsys, ending):
+    copied = tmp_path / f"Mixer-Nano_4.{ending}"
+    command("convert", "Mixer-Nano_4", copied)
+    capsys.readouterr()
+    assert command("predict", photo, "--model", copied) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"model: {copied}"
+
+
+def test_the_package_s_best_is_the_one_whose_record_says_so():
+    records = {
+        name: json.loads(mixer.bundled(name).with_suffix(".json").read_text())
+        for name in bundled_names()
+    }
+    of_cifar10 = {n: r["accuracy"] for n, r in records.items() if r["dataset"] == "cifar10"}
+    assert checkpoints.best() == mixer.bundled(max(of_cifar10, key=of_cifar10.get))

@@ -202,14 +202,14 @@ def test_workers_decode_what_one_process_decodes(pets, monkeypatch, tmp_path):
 def test_what_was_unreadable_stays_so_until_it_is_mended(pets, read):
     bad = pets / "train" / "cat" / "3.png"
     bad.write_bytes(b"no picture")
-    for _ in range(2):
+    for times in range(2):
         with pytest.raises(ValueError, match=r"3\.png: expected an image"):
             load(pets)
-        # Decoded up to there, and not again.
-        assert len(read) == 4
+        # Decoded up to there; the second time that one alone is looked at again.
+        assert len(read) == 4 + times
     with pytest.warns(UserWarning, match=r"left out 1 unreadable images, first .*3\.png"):
         data = load(pets, skip_unreadable=True)
-    assert len(read) == 16 and len(data.x_train) == 11
+    assert len(read) == 18 and len(data.x_train) == 11
     assert torch.bincount(data.y_train).tolist() == [5, 6]
     with pytest.raises(ValueError, match=r"3\.png: expected an image"):
         load(pets)
@@ -243,3 +243,41 @@ def test_a_run_on_a_folder_is_resumed_from_what_is_decoded(pets, tmp_path, read,
     assert len(read) == decoded == 16
     history = json.loads((tmp_path / "output" / "try-1_3" / "history.json").read_text())
     assert history["steps"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("skip_unreadable", [False, True])
+def test_an_image_that_can_be_read_after_all_is(pets, monkeypatch, skip_unreadable):
+    """The file stays as it was, as where only its permissions change."""
+    bad = pets / "train" / "cat" / "3.png"
+
+    def refused(path):
+        if path == bad:
+            raise ValueError(f"{path}: permission denied")
+        return read_picture(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "read_picture", refused)
+        with pytest.raises(ValueError, match="permission denied"):
+            load(pets)
+        if skip_unreadable:
+            with pytest.warns(UserWarning, match="left out 1"):
+                assert len(load(pets, skip_unreadable=True).x_train) == 11
+    data = load(pets, skip_unreadable=skip_unreadable)
+    assert len(data.x_train) == 12
+    shown = resize(read_picture(bad)[None], 4).round()
+    assert (data.x_train[:] == shown).flatten(1).all(1).any()
+
+
+def test_no_old_index_stands_beside_new_bytes(pets, tmp_path, monkeypatch):
+    load(pets)
+    picture(pets / "train" / "cat" / "3.png", 77)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "_decoded", killed)
+    monkeypatch.setattr(cache.Cache, "_record", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        load(pets)
+    for file in (tmp_path / "kept").rglob("*.bin"):
+        assert file.stat().st_size or not file.with_suffix(".npz").exists()

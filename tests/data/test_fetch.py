@@ -224,3 +224,16 @@ def test_archives_are_unpacked_beside_their_target(root, served, temporary, monk
     assert all(place.startswith(str(root)) for place in places) and len(places) == 2
     assert [file.name for file in root.iterdir()] == [datasets.CIFAR10.filename]
     assert list(temporary.iterdir()) == []
+
+
+def test_a_user_without_a_name_is_known_by_number(monkeypatch):
+    """As in a container that runs under a number that it has no name for."""
+
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    one = fetch.Refusals("a")
+    assert one.path != fetch.Refusals("b").path
+    monkeypatch.setattr(fetch, "user_number", lambda: 1234)
+    assert fetch.Refusals("a").path != one.path

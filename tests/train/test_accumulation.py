@@ -1,6 +1,7 @@
 """Memory: what autograd keeps, what a device has, and how a batch is split."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -170,6 +171,7 @@ OLD = (
 
 
 def test_a_container_s_limit_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "none")
     for folder, names, prefix in (("new", NEW, ""), ("old", OLD, "total_")):
         monkeypatch.setattr(memory, "_CGROUP", tmp_path / folder)
         assert memory._container_limit() == (None, 0)
@@ -179,6 +181,27 @@ def test_a_container_s_limit_counts(tmp_path, monkeypatch):
         assert memory.device_memory(CPU) == (2_100_000, 3_000_000)
     write_group(tmp_path / "new", NEW, ["max\n", "1000000\n", "inactive_file 7\n"])
     monkeypatch.setattr(memory, "_CGROUP", tmp_path / "new")
+    assert memory._container_limit() == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "base", "names"),
+    [
+        ("0::/slurm/job/step", "slurm", NEW),
+        ("4:cpu,memory:/slurm/job", "memory/slurm", [Path(name).name for name in OLD]),
+    ],
+)
+def test_a_limit_on_an_inner_group_counts(tmp_path, monkeypatch, line, base, names):
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text(f"1:pids:/other\n{line}\n")
+    assert memory._container_limit() == (None, 0)
+    write_group(tmp_path / base, names, ["3000000\n", "1000000\n", "anon 5\n"])
+    assert memory._container_limit() == (3_000_000, 1_000_000)
+    # The tighter of two.
+    write_group(tmp_path / base / "job", names, ["2500000\n", "900000\n", "anon 5\n"])
+    assert memory._container_limit() == (2_500_000, 900_000)
+    (tmp_path / "own").write_text(line.replace("slurm", "../elsewhere"))
     assert memory._container_limit() == (None, 0)
 
 

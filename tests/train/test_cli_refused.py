@@ -162,6 +162,7 @@ BEFORE_ANY_DOWNLOAD = {
         "image_size: expected multiples of the patch size 16, found 30",
     ),
     "a precision": (("--precision", "fp8"), "precision: expected"),
+    "a seed": (("--seed", -1), "seed: expected an integer from 0 to 2^63 - 1, found -1"),
     "a recipe": (("--recipe", "slow"), "recipe: expected one of official"),
     "parts": (("--gradient_accumulation_steps", 3), "a divisor of the batch size 512, found 3"),
     "a folder": (("--output_dir", __file__), "run folder cannot be written"),
@@ -184,3 +185,11 @@ def test_a_checkpoint_for_a_run_from_scratch_is_refused(command, capsys):
     assert "pretrained_dir: expected none for a run from scratch" in capsys.readouterr().err
     assert command(*NANO, *there, "--recipe", "nano-scratch-cpu") == 1
     assert "pretrained_dir: expected none for a run from scratch" in capsys.readouterr().err
+
+
+def test_a_torch_without_muon_is_named_before_any_download(command, capsys, monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    monkeypatch.setattr(cli, "pretrained", lambda name: pytest.fail(f"{name} was asked for"))
+    monkeypatch.setattr(cli, "load_data", lambda name, **_: pytest.fail(f"{name} was asked for"))
+    assert command("--model_type", "Mixer-B_16", "--recipe", "nano-finetune-cpu") == 1
+    assert "muon needs torch 2.9 or later" in capsys.readouterr().err

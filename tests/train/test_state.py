@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from helpers import DROPPING, ROOT, SHORT, TINY, needs_muon, rich, run, same_weights, tiny_model
 
-from mixer.train import Loop
+from mixer.train import Loop, state
 
 KILLED = """
 import os, signal, sys
@@ -147,3 +147,23 @@ def test_a_run_is_not_resumed_as_another_checkpoint_s(data, tmp_path):
     with pytest.raises(ValueError, match=r"origin: one\.npz there, two\.npz now"):
         run(tiny_model(), data, output_dir=tmp_path, origin="two.npz", resume=True)
     assert json.loads((tmp_path / "config.json").read_text())["origin"] == "one.npz"
+
+
+RATES = ["token_mixing_learning_rate", "token_mixing_weight_decay", "outer_learning_rate"]
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize(("then", "now"), [(None, 0.001), (0.001, None)])
+def test_a_rate_that_comes_or_goes_is_another_recipe(data, tmp_path, name, then, now):
+    recipe = replace(SHORT, optimizer="adamw", **{name: then})
+    run(tiny_model(), data, recipe, output_dir=tmp_path)
+    with pytest.raises(ValueError, match=f"{name}: {then} there, {now} now"):
+        run(tiny_model(), data, replace(recipe, **{name: now}), output_dir=tmp_path, resume=True)
+
+
+def test_what_an_older_state_does_not_hold_is_not_compared():
+    saved = {"recipe": {"num_steps": 3}}
+    now = {"recipe": {"num_steps": 3, "news": None}, "origin": None}
+    assert state.differences(saved, now) == []
+    now["recipe"]["num_steps"] = 4
+    assert state.differences(saved, now) == ["num_steps: 3 there, 4 now"]

@@ -258,3 +258,19 @@ def test_steps_that_fp16_skips_are_counted_and_logged(data, tmp_path, monkeypatc
     assert history.skipped_steps == [2] and len(history.loss) == 6
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line.get("skipped")] == [3]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_apple_s_kernels_are_not_asked_to_forbid_a_step(name):
+    """In some releases of torch they pass over ``found_inf``; a stand-in, on the CPU."""
+    model = tiny_model()
+    stepper = stepper_of(model, name, "mps")
+    seen = []
+    for optimizer in stepper.optimizers:
+        optimizer.register_step_pre_hook(lambda one, *_: seen.append(hasattr(one, "found_inf")))
+    stepper.set_rate(0.01)
+    for allowed in (False, True):
+        give_gradients(model, 1)
+        stepper.step(torch.tensor(allowed))
+        assert same_weights(model, tiny_model()) is not allowed
+    assert not any(seen)
