@@ -73,9 +73,14 @@ def test_rows_of_a_group_share_a_scale() -> None:
     assert labels == ["of its largest", "weight", "weight"]
 
 
-def test_guessing_is_marked() -> None:
-    for ax in plots.shuffle_curves(some_runs(), NAMES).axes:
+def test_guessing_is_marked_and_no_line_leaves_its_panel() -> None:
+    runs = some_runs()
+    # The second panel reaches further than the first.
+    runs[-1]["test_accuracy"] = [0.2, 0.6, 0.9]
+    for ax in plots.shuffle_curves(runs, NAMES).axes:
         assert [text.get_text() for text in ax.texts] == ["guessing"]
+        low, high = ax.get_ylim()
+        assert all(low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high for line in ax.lines)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -99,6 +99,8 @@ def shuffle_curves(
         ax.set_title(title)
         ax.set_xlabel("step")
         ax.grid(axis="y")
+    for ax in axes:
+        # Once all is drawn: it fixes the limits, which the panels share.
         mark_guessing(ax, chance)
     axes[0].set_ylabel("test accuracy")
     percent_ticks(axes[0].yaxis)
