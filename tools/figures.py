@@ -341,6 +341,30 @@ def speed_row(found: dict[str, Any], ratio: dict[str, Any]) -> list[str]:
     ]
 
 
+def folder_table() -> str:
+    """What benchmarks/folder_cache.py measured."""
+    lines = [["what", "measured"], ["---", "---"]]
+    found = stored("folder_cache.json")
+    if not found:
+        return markdown(lines)
+    decode, start, stream = (found[stage] for stage in ("decode", "start", "stream"))
+    speeds = {name: stream["images_per_second"][name]["median"] for name in ("batches", "reading")}
+    trained = found["train"]["images_per_second"]["median"]
+    kept = f"{decode['images_per_second']:,} images/s, {decode['stored_gigabytes']:.1f} GB kept"
+    first = f"{start['seconds_to_first_batch']:.1f} s"
+    lines += [
+        [f"decoding {found['images']:,} photos once", f"{duration(decode['seconds'])}, {kept}"],
+        ["starting again", f"{start['seconds']:.1f} s; to the first batch {first}"],
+        ["batches at 224 px, read and cropped", f"{speeds['batches']:,.0f} images/s"],
+        ["the reading alone", f"{speeds['reading']:,.0f} images/s"],
+        [f"training Mixer-B/16, {found['train']['precision']}", f"{trained:.1f} images/s"],
+        ["batches over training", f"**{found['batches_over_training']:g}** times"],
+        ["most memory of a process that streams", f"{stream['peak_gigabytes']:.2f} GB"],
+        ["machine", chip(found["machine"])],
+    ]
+    return markdown(lines)
+
+
 def chip(machine: dict[str, Any]) -> str:
     """A GPU's name; or a processor, PyTorch's instructions there if noted, and its threads."""
     if machine["device"] != "cpu":
@@ -365,6 +389,7 @@ TABLES = {
     "transfer": transfer_table,
     "weights": weights_table,
     "speed": speed_table,
+    "folder": folder_table,
 }
 
 

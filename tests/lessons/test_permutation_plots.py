@@ -80,7 +80,9 @@ def test_guessing_is_marked_and_no_line_leaves_its_panel() -> None:
     for ax in plots.shuffle_curves(runs, NAMES).axes:
         assert [text.get_text() for text in ax.texts] == ["guessing"]
         low, high = ax.get_ylim()
-        assert all(low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high for line in ax.lines)
+        assert all(
+            low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high for line in ax.lines
+        )
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -219,6 +219,29 @@ def test_speeds_of_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all("| training M; G; 7 rounds |" in line for line in others) and len(others) == 2
 
 
+def test_what_a_folder_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    assert len(figures.folder_table().splitlines()) == 2
+    speeds = {"batches": {"median": 1234.4}, "reading": {"median": 5678.0}}
+    found = {
+        "images": 100_000,
+        "machine": {"device": "cpu", "processor": "P", "threads": 2},
+        "decode": {"seconds": 180.0, "images_per_second": 567, "stored_gigabytes": 26.71},
+        "start": {"seconds": 1.23, "seconds_to_first_batch": 2.34},
+        "stream": {"images_per_second": speeds, "peak_gigabytes": 1.5},
+        "train": {"images_per_second": {"median": 6.25}, "precision": "bf16"},
+        "batches_over_training": 197.5,
+    }
+    (tmp_path / "folder_cache.json").write_text(json.dumps(found))
+    rows = dict(line.strip("| ").split(" | ") for line in figures.folder_table().splitlines()[2:])
+    assert rows["decoding 100,000 photos once"] == "3.0 min, 567 images/s, 26.7 GB kept"
+    assert rows["starting again"] == "1.2 s; to the first batch 2.3 s"
+    assert rows["batches at 224 px, read and cropped"] == "1,234 images/s"
+    assert rows["training Mixer-B/16, bf16"] == "6.2 images/s"
+    assert rows["batches over training"] == "**197.5** times"
+    assert rows["most memory of a process that streams"] == "1.50 GB"
+
+
 def test_a_run_from_scratch_is_no_fine_tuning(results: Stored) -> None:
     fine = a_run("Mixer-Nano_4", 0.8, checkpoint_sha256="a", num_steps=100)
     scratch = a_run("Mixer-Nano_4", 0.9, checkpoint_sha256=None, upstream="random weights")
