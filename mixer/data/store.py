@@ -1,6 +1,7 @@
 """Images of different sizes, more of them than memory holds: bytes in a file, read when needed."""
 
 import mmap
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -189,9 +190,19 @@ class ImageStore:
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
+# Python names it from 3.13 on.
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
 def map_file(path: Path) -> tuple[Tensor, mmap.mmap]:
     """The bytes of a file as a tensor (n,) that is read as it is used, and its mapping."""
     with open(path, "rb") as file:
         # What is written to a copy stays in memory; nobody writes, but torch wants to be able to.
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        if sys.platform == "linux":
+            # The system need not have room for such a copy: the file may be larger than memory.
+            flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
+            both = mmap.PROT_READ | mmap.PROT_WRITE
+            mapped = mmap.mmap(file.fileno(), 0, flags=flags, prot=both)
+        else:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return torch.frombuffer(mapped, dtype=torch.uint8), mapped

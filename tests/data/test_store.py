@@ -1,5 +1,7 @@
 """Images of different sizes: crops out of them; batches in memory or read ahead, bit for bit."""
 
+import os
+import sys
 import time
 from dataclasses import replace
 
@@ -235,3 +237,18 @@ def test_both_roads_give_the_same_bits_on_a_gpu(store, short_of_memory):
         data = data_of(store).to("cuda")
         made.append(batches.Batches(data, RECIPE, TINY)(1)[0])
     assert torch.equal(*made) and made[0].is_cuda
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system decides")
+def test_a_file_that_is_larger_than_memory_is_mapped(tmp_path):
+    path = tmp_path / "larger.bin"
+    with open(path, "wb") as file:
+        file.write(b"\7")
+        # Of zeros that take no room.
+        file.truncate(2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    pixels, _ = map_file(path)
+    assert len(pixels) == path.stat().st_size
+    assert (int(pixels[0]), int(pixels[-1])) == (7, 0)
+    pixels[0] = 9
+    with open(path, "rb") as file:
+        assert file.read(1) == b"\7"
