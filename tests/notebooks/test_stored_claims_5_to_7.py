@@ -190,6 +190,11 @@ def test_what_notebook_6_says_of_fine_tuning():
     assert len(moves) == 8
     short, long = ([float(row[at]) for row in moves for at in (k, k + 2)] for k in (0, 1))
     assert max(short) < 5 < 50 < min(long)
+    stem = re.search(rf"stem: +{pair}", told)
+    assert stem is not None and float(stem[1]) > max(short) and float(stem[2]) < min(long)
+    by_kind = [[float(row[at]) for row in moves] for at in range(4)]
+    assert all(a >= b for a, b in zip(by_kind[0], by_kind[2], strict=True))
+    assert all(a < b for a, b in zip(by_kind[1], by_kind[3], strict=True))
 
 
 def test_what_notebook_6_says_of_optimisers():
