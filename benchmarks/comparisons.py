@@ -72,7 +72,7 @@ def large(gpu: bool, half: str) -> dict[str, Comparison]:
     task, short = Task("training", model, 224, size, steps), model[6:].lower().replace("_", "")
     found = {}
     for name, precision, compile in (("", half, True), ("-fp32", "fp32", False)):
-        models = (OURS, TANH, TIMM, TIMM_TANH) if compile else (OURS, TIMM)
+        models = (OURS, TANH, TIMM, TIMM_TANH) if compile else (OURS, TIMM, TIMM_TANH)
         sides = alike(precision, compile, *models)
         sides[PORT] = Side(precision="fp32", compile=False, loop="port")
         sides[PRODUCT] = Side(precision=precision, loop="product")
@@ -90,7 +90,7 @@ def forward(gpu: bool, half: str) -> dict[str, Comparison]:
     task = Task("forward", "Mixer-B_16", 224, size, steps)
     found = {}
     for name, precision, compile in (("", half, True), ("-fp32", "fp32", False)):
-        models = (OURS, TANH, TIMM, TIMM_TANH) if compile else (OURS, TIMM)
+        models = (OURS, TANH, TIMM, TIMM_TANH) if compile else (OURS, TIMM, TIMM_TANH)
         sides, pairs = alike(precision, compile, *models), against(OURS, *models[1:])
         if compile:
             sides["ours, weights frozen"] = Side(precision=half, inductor={"freezing": True})

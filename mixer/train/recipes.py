@@ -184,6 +184,20 @@ _NANO_UPSTREAM = replace(
     auto_augment_magnitude=9,
 )
 
+_NANO_UPSTREAM_2 = replace(
+    _NANO_UPSTREAM,
+    from_scratch=False,
+    num_steps=10_000,
+    warmup_steps=200,
+    cooldown_steps=9_800,
+    learning_rate=4e-3,
+    token_mixing_learning_rate=2e-3,
+    outer_learning_rate=2e-3,
+    auto_augment="randaugment",
+    auto_augment_magnitude=5,
+    mixup=0.3,
+)
+
 RECIPES: dict[str, Recipe] = {
     "official": Recipe(),
     "cifar10-100_500": Recipe(num_steps=500, warmup_steps=100),
@@ -195,18 +209,13 @@ RECIPES: dict[str, Recipe] = {
     ),
     # A second run from the best weights of that one, which had begun to learn its images by heart:
     # with mixup and RandAugment, its rate falling from the start.
-    "nano-upstream-2-cpu": replace(
-        _NANO_UPSTREAM,
-        from_scratch=False,
-        num_steps=10_000,
-        warmup_steps=200,
-        cooldown_steps=9_800,
-        learning_rate=4e-3,
-        token_mixing_learning_rate=2e-3,
-        outer_learning_rate=2e-3,
-        auto_augment="randaugment",
-        auto_augment_magnitude=5,
-        mixup=0.3,
+    "nano-upstream-2-cpu": _NANO_UPSTREAM_2,
+    # The same run with Muon on token mixing as well: for the comparison in notebook 6.
+    "nano-upstream-2-muon-cpu": replace(
+        _NANO_UPSTREAM_2,
+        muon_parts="blocks",
+        token_mixing_learning_rate=4e-3,
+        token_mixing_weight_decay=0.2,
     ),
     "nano-finetune-cpu": replace(
         _NANO_PLAIN,

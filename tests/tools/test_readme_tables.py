@@ -257,3 +257,20 @@ def test_table_of_checkpoints_has_a_line_for_each() -> None:
     lines = figures.weights_table().splitlines()[2:]
     names = {path.stem for path in (ROOT / "mixer" / "weights").glob("Mixer-*.npz")}
     assert {line.split("`")[1] for line in lines} == names
+
+
+def test_the_readme_s_sentences_on_speed_say_what_was_measured():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    compared = json.loads((ROOT / "benchmarks/results/speed-cpu.json").read_text())["comparisons"]
+
+    def ratio(comparison: str, base: str) -> str:
+        rows = compared[comparison]["ratios"]
+        found = [row["median"] for row in rows if (row["side"], row["base"]) == ("ours", base)]
+        return f"{found[0]:.1f}"
+
+    training = ratio("nano-training", 'ours with nn.GELU("tanh")')
+    assert f"trains {training} times as fast as with PyTorch's own tanh GELU" in readme
+    forward = ratio("b16-forward", "timm as it comes")
+    assert f"B/16 classifies {forward} times as many images a second as timm's" in readme
+    folder = json.loads((ROOT / "benchmarks/results/folder_cache.json").read_text())
+    assert f"photos are decoded once, in {folder['decode']['seconds'] / 60:.0f} minutes" in readme
