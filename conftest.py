@@ -1,4 +1,4 @@
-"""Test runs shorten the training cells of the notebooks: see MIXER_QUICK in the README."""
+"""Test runs shorten the training cells of the notebooks: see MIXER_QUICK in CONTRIBUTING.md."""
 
 import os
 

@@ -13,7 +13,7 @@ from mixer.train import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-# What a notebook shows comes with the package.
+# A link to it: what a notebook shows comes with the package.
 SHOWN = ROOT / "mixer" / "lessons" / "results"
 
 _LIST_OF_NUMBERS = re.compile(r"\[\s+([-\d.,e\s]+?)\s+\]")

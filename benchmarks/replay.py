@@ -2,11 +2,12 @@
 
 usage: python benchmarks/replay.py [NAME …] [--steps 200]
 
-Each record beside the weights (mixer/weights/NAME.json) has the command that made them and the
-losses of its first steps. The very command is run again, in a folder of its own, and stopped after
-a few hundred steps, as Ctrl-C would. On the machine and the torch that made the record the losses
-are the same; elsewhere rounding differs, and with it a little of everything after it: the first ten
-losses may be 0.02 off, the means of 50 losses 0.1. About two minutes a record on two CPU cores.
+A record beside the weights (mixer/weights/NAME.json) has the command that made them and, but for
+the oldest, the losses of its first steps. The very command is run again, in a folder of its own,
+and stopped after a few hundred steps, as Ctrl-C would. On the machine and the torch that made the
+record the losses are the same; elsewhere rounding differs, and with it a little of everything after
+it: the first ten losses may be 0.02 off, the means of 50 losses 0.1. About two minutes a record on
+two CPU cores.
 Of a checkpoint that was trained in several runs, each from the weights of the one before, it is the
 first run's: the others cannot begin without it.
 
@@ -118,6 +119,12 @@ def compare(recorded: Sequence[float], found: Sequence[float]) -> dict[str, Any]
     }
 
 
+def first_run(name: str) -> dict[str, Any]:
+    """The record of a bundled checkpoint, or of the first of its runs."""
+    record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+    return [*record.get("earlier", []), record][0]
+
+
 def replay(name: str, steps: int, patience: float) -> dict[str, Any]:
     """Run a record's command again and compare.
 
@@ -125,8 +132,7 @@ def replay(name: str, steps: int, patience: float) -> dict[str, Any]:
         ValueError: the record has no first losses, or no command of ours.
         RuntimeError: the command does not run.
     """
-    record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
-    record = [*record.get("earlier", []), record][0]
+    record = first_run(name)
     recorded = record.get("first_losses", [])[:steps]
     if not recorded:
         raise ValueError(f"{name}: its record has no first_losses")
@@ -139,14 +145,16 @@ def replay(name: str, steps: int, patience: float) -> dict[str, Any]:
 def main() -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    # One record is older than the list of first losses.
+    known = [name for name in bundled_names() if first_run(name).get("first_losses")]
     add = parser.add_argument
-    add("names", nargs="*", help=f"of {', '.join(bundled_names())} (default: all)")
+    add("names", nargs="*", help=f"of {', '.join(bundled_names())} (default: {', '.join(known)})")
     add("--steps", type=int, default=200, help="of each, at most as many as the record has")
     add("--patience", type=float, default=1200, help="seconds for each (default: 1200)")
     add("--output", type=Path, default=RESULTS / "replay.json")
     args = parser.parse_args()
     different = []
-    for name in args.names or bundled_names():
+    for name in args.names or known:
         try:
             found = replay(name, args.steps, args.patience)
         except (OSError, ValueError, RuntimeError) as error:

@@ -51,7 +51,7 @@ def test_the_packages_are_the_same_everywhere():
     declared += [package for package in extras["test"] if package != lessons]
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (pip,) = [entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict)]
-    assert [package for package in pip if not package.startswith("--")] == declared
+    assert [package for package in pip if not package.startswith("-")] == declared
     assert f"python{project['requires-python']}" in conda["dependencies"]
 
 
