@@ -17,6 +17,7 @@ train    some steps of Mixer-B/16 on one batch in memory, in the precision that 
 import argparse
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,8 +48,15 @@ TEST_SHARE = 50
 
 
 def make_photos(root: Path, count: int) -> None:
-    """Write the photos; DIFFERENT ones in turn, as files of their own."""
+    """Write the photos; DIFFERENT ones in turn, as files of their own.
+
+    Raises:
+        ValueError: the folder holds another number of them.
+    """
     if (root / "made").exists():
+        found = (root / "made").read_text(encoding="utf-8")
+        if found != str(count):
+            raise ValueError(f"{root}: expected {count} photos to train on, found {found or '?'}")
         return
     contents = [made_photo(seed) for seed in range(DIFFERENT)]
     tests = max(CLASSES, count // TEST_SHARE)
@@ -58,7 +66,7 @@ def make_photos(root: Path, count: int) -> None:
         for place in range(number):
             path = root / split / str(place % CLASSES) / f"{place}.jpg"
             path.write_bytes(contents[place % DIFFERENT])
-    (root / "made").touch()
+    (root / "made").write_text(str(count), encoding="utf-8")
 
 
 def made_photo(seed: int) -> bytes:
@@ -79,6 +87,7 @@ def load(folder: Path) -> Any:
 
 def decode(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Read the folder the first time."""
+    shutil.rmtree(folder / "kept", ignore_errors=True)
     started = time.perf_counter()
     data = load(folder)
     seconds = time.perf_counter() - started
@@ -189,7 +198,10 @@ def main() -> None:
         print(json.dumps({**found, "peak_gigabytes": peak_gigabytes()}))
         return
     if args.folder is not None:
-        measure(args.folder, args)
+        try:
+            measure(args.folder, args)
+        except ValueError as error:
+            parser.error(str(error))
         return
     with tempfile.TemporaryDirectory(prefix="mixer-photos-") as folder:
         measure(Path(folder), args)

@@ -110,8 +110,8 @@ class RunList:
         self._write()
 
     def _forget_failure(self, settings: Mapping[str, Any]) -> None:
-        wanted = key(settings)
-        self.failed = [old for old in self.failed if _key_of(old, settings) != wanted]
+        """Those of this run, and those that say less: what failed before all was settled."""
+        self.failed = [old for old in self.failed if not _says_no_more(old, settings)]
 
     def _write(self) -> None:
         failed = {"failed": self.failed} if self.failed else {}
@@ -120,6 +120,13 @@ class RunList:
 
 def _key_of(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     return key({name: entry.get(name) for name in settings} | {"machine": entry.get("machine", {})})
+
+
+def _says_no_more(failure: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether all that a failure says of its run holds for these settings."""
+    said = {name: value for name, value in failure.items() if name not in ("error", "date")}
+    same = {name: settings.get(name) for name in said}
+    return key(said) == key(same)
 
 
 def _is_outdated(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:

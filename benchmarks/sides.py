@@ -226,5 +226,5 @@ def recipe_of(task: Task, size: int) -> Recipe:
 
 def wait_for(device: torch.device) -> None:
     """Return when everything that was started on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -6,7 +6,7 @@ scores or over the first thousand. Side by side they can be told apart.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from mixer.checkpoint import OFFICIAL_FILES, bundled, bundled_names
@@ -77,12 +77,16 @@ def of_results() -> list[Accuracy]:
         name = "small Mixer" if run["model"] == "mixer" else "convolutional"
         last = {"accuracy": run["test_accuracy"][-1], "test_images": count, "model": name}
         runs.append((f"pixels: {run['shuffle']}", "permutation", run | last))
-    kinds: dict[tuple[str, str, str, int, int], list[float]] = {}
+    kinds: dict[str, tuple[Accuracy, list[float]]] = {}
     for how, source, run in runs:
         model = run.get("model", "Mixer-Nano_4")
-        key = (model, how, source, run["num_steps"], run["test_images"])
-        kinds.setdefault(key, []).append(run["accuracy"])
-    return [Accuracy(*key, shares=tuple(shares)) for key, shares in kinds.items()]
+        row = Accuracy(model, how, source, run["num_steps"], run["test_images"], ())
+        # What no column shows must be the same, too.
+        hidden = [run.get(name) for name in ("precision", "batch_size", "recipe_settings")]
+        hidden.append(run.get("machine", {}).get("device"))
+        kind = json.dumps([astuple(row), hidden], sort_keys=True)
+        kinds.setdefault(kind, (row, []))[1].append(run["accuracy"])
+    return [replace(row, shares=tuple(shares)) for row, shares in kinds.values()]
 
 
 def published() -> list[Accuracy]:

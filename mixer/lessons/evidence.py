@@ -29,13 +29,21 @@ def results(name: str) -> dict[str, Any]:
 
 
 def few_labels() -> tuple[list[int], dict[str, list[list[float]]], float]:
-    """Of ``transfer``: numbers of labels, start -> accuracies (seeds, numbers), and chance."""
+    """Of ``transfer``: numbers of labels, start -> accuracies (seeds, numbers), and chance.
+
+    A series that is not done yet gives what is whole: numbers of labels that every start has, and
+    seeds that have all of them. Of several runs of one kind the last one made counts.
+    """
     found = results("transfer")
-    sizes = sorted({run["labels"] for run in found["runs"]})
-    seeds = sorted({run["seed"] for run in found["runs"]})
-    at = {(run["start"], run["seed"], run["labels"]): run["accuracy"] for run in found["runs"]}
-    starts = dict.fromkeys(run["start"] for run in found["runs"])
+    # start -> seed -> number of labels -> accuracy
+    every: dict[str, dict[int, dict[int, float]]] = {}
+    for run in found["runs"]:
+        rows = every.setdefault(run["start"], {})
+        rows.setdefault(run["seed"], {})[run["labels"]] = run["accuracy"]
+    numbers = [{size for row in rows.values() for size in row} for rows in every.values()]
+    sizes = sorted(set.intersection(*numbers)) if numbers else []
     by_start = {
-        start: [[at[start, seed, size] for size in sizes] for seed in seeds] for start in starts
+        start: [[row[size] for size in sizes] for row in rows.values() if row.keys() >= set(sizes)]
+        for start, rows in every.items()
     }
     return sizes, by_start, 1 / found["classes"]

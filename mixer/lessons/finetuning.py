@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mixer.checkpoint import bundled, from_npz, official, save_npz
+from mixer.checkpoint import CheckpointError, bundled, from_npz, official, save_npz
 from mixer.data import ImageData
 from mixer.lessons.notebook import quick
 from mixer.model import MlpMixer
@@ -46,7 +46,7 @@ def choose(large: bool, precision: str) -> Choice:
         recipe = RECIPES["cifar10-100_500" if precision == "bf16" else "colab"]
         try:
             return Choice("Mixer-B_16", official.download("Mixer-B_16"), quicker(recipe))
-        except OSError as error:
+        except (OSError, CheckpointError) as error:
             print(f"Google's file cannot be had, so the small model is taken: {error}")
     return Choice("Mixer-Nano_4", bundled("Mixer-Nano_4"), quicker(SHORT))
 

@@ -45,3 +45,18 @@ def test_photos_are_made_once(script, tmp_path):
     before = first.stat().st_mtime_ns
     script.make_photos(tmp_path / "photos", 20)
     assert first.stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_number_of_photos_is_refused(script, tmp_path):
+    script.make_photos(tmp_path, 20)
+    script.make_photos(tmp_path, 20)
+    with pytest.raises(ValueError, match="expected 40 photos to train on, found 20"):
+        script.make_photos(tmp_path, 40)
+
+
+def test_what_was_decoded_before_is_decoded_again(script, tmp_path):
+    script.make_photos(tmp_path / "photos", 20)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "old").touch()
+    script.decode(tmp_path, argparse.Namespace(steps=2))
+    assert not (tmp_path / "kept" / "old").exists()

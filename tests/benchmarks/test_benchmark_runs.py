@@ -155,3 +155,14 @@ def test_a_file_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TypeError):
         common.write({"a": object()}, path)
     assert path.read_text() == before and [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_failure_goes_once_the_run_that_it_was_of_is_made(tmp_path: Path) -> None:
+    from runs import RunList
+
+    path = tmp_path / "a.json"
+    # Failed before precision and machine were known; another model stays.
+    RunList(path, {}).note_failure({"model": "M", "recipe": "r"}, OSError("no network"))
+    RunList(path, {}).note_failure({"model": "N", "recipe": "r"}, OSError("no network"))
+    RunList(path, {}).add({**SETTINGS, "recipe": "r"}, {"accuracy": 0.5})
+    assert [old["model"] for old in json.loads(path.read_text())["failed"]] == ["N"]

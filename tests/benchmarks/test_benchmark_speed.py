@@ -444,3 +444,51 @@ def test_an_unknown_comparison_is_named(
     with pytest.raises(SystemExit):
         speed.main()
     assert "expected some of nano-training" in capsys.readouterr().err
+
+
+def test_what_was_measured_stands_without_a_profile(
+    race: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speed import Clock, run
+
+    def broken(side: FakeSide) -> dict[str, float]:
+        raise RuntimeError("no profiler here")
+
+    monkeypatch.setattr(FakeSide, "shares", broken)
+    notes: list[dict[str, Any]] = []
+    race_of_two = race(a=[10, 10], b=[5, 5])
+    assert run(race_of_two, 2, Clock(None), notes.append)
+    assert notes[-1]["sides"].keys() == {"a", "b"} and not notes[-1]["left_out"]
+    assert "share_of_time_by_part" not in notes[-1]["sides"]["a"]
+
+
+def test_time_on_a_gpu_is_counted_once() -> None:
+    from profiling import shares_by_part
+    from torch.autograd import DeviceType
+
+    def event(key: str, device: DeviceType, time: float, named: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(
+            key=key,
+            device_type=device,
+            self_device_time_total=time,
+            self_cpu_time_total=1.0,
+            is_user_annotation=named,
+        )
+
+    events = [
+        event("aten::mm", DeviceType.CPU, 10),
+        event("sm90_gemm_kernel", DeviceType.CUDA, 10),
+        event("all steps", DeviceType.CUDA, 15, named=True),
+    ]
+    assert shares_by_part(events, cuda=True) == {"matrix products": 1.0}
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_every_accelerator_is_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sides import wait_for
+
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    wait_for(torch.device(kind))
+    wait_for(CPU)
+    assert [device.type for device in waited] == [kind]

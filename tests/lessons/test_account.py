@@ -59,3 +59,32 @@ def test_few_labels_has_a_row_for_each_seed() -> None:
         assert len(rows) == len(wanted)
     one = next(run for run in runs if run["start"] == "from scratch" and run["seed"] == 2)
     assert by_start["from scratch"][2][sizes.index(one["labels"])] == one["accuracy"]
+
+
+def test_runs_that_differ_in_more_than_their_seed_stand_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = {"model": "M", "recipe": "r", "dataset": "cifar10", "num_steps": 5, "test_images": 100}
+    runs = [run | {"precision": "bf16", "accuracy": 0.5}, run | {"precision": "fp32"}]
+    runs[1]["accuracy"] = 0.6
+    stored = {"cifar10": {"runs": runs}, "transfer": {"runs": []}}
+    stored["permutation"] = {"runs": [], "test_images": 1}
+    monkeypatch.setattr(account, "results", stored.get)
+    assert [row.shares for row in account.of_results()] == [(0.5,), (0.6,)]
+
+
+def test_few_labels_of_a_series_that_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [
+        ("pre-trained", 0, 500, 0.5),
+        ("from scratch", 0, 500, 0.2),
+        ("pre-trained", 1, 500, 0.6),
+        ("pre-trained", 0, 5000, 0.7),
+        # Made again: the last one counts.
+        ("from scratch", 0, 500, 0.3),
+    ]
+    names = ("start", "seed", "labels", "accuracy")
+    runs = [dict(zip(names, run, strict=True)) for run in made]
+    monkeypatch.setattr(evidence, "results", lambda name: {"runs": runs, "classes": 10})
+    sizes, by_start, _ = evidence.few_labels()
+    assert sizes == [500]
+    assert by_start == {"pre-trained": [[0.5], [0.6]], "from scratch": [[0.3]]}

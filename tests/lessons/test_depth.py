@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mixer.lessons import analysis
+from mixer.lessons.analysis import neighbours
 
 
 def test_update_norms(small):
@@ -48,3 +49,24 @@ def test_linear_probe_reads_what_is_there_and_nothing_else():
     features = centres[labels] + noise
     assert analysis.linear_probe(features[:400], labels[:400], features[400:], labels[400:]) > 0.95
     assert analysis.linear_probe(noise[:400], labels[:400], noise[400:], labels[400:]) < 0.4
+
+
+def test_a_device_without_float64_is_enough(small, on_apple):
+    torch.manual_seed(0)
+    small.float()
+    images = torch.rand(6, 3, 16, 24) * 2 - 1
+    assert analysis.update_norms(small, on_apple(images)).stream.shape == (3,)
+    features, labels = torch.randn(6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    there = (on_apple(features), on_apple(labels))
+    assert analysis.linear_probe(*there, features, labels) == analysis.linear_probe(
+        features, labels, features, labels
+    )
+    influence = torch.rand(4, 24, 24)
+    torch.testing.assert_close(
+        analysis.receptive_field(on_apple(influence), (4, 6)),
+        analysis.receptive_field(influence, (4, 6)),
+    )
+    analysis.influence_by_offset(on_apple(influence), (4, 6))
+    units = torch.randn(5, 4, 6)
+    neighbours.neighbours_agree(on_apple(units))
+    analysis.learned_part(on_apple(units), on_apple(units + 1))

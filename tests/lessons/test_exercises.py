@@ -1,11 +1,13 @@
 """Every exercise: the stub and a typical wrong answer get a hint, the folded solution is right."""
 
+import math
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mixer.lessons import exercises as checks
 from mixer.lessons.exercises import check
@@ -88,6 +90,62 @@ def test_typical_wrong_answer_gets_a_hint(set_up, stub, solution, request, monke
     said = answer(number, set_up, f"{code}\n{checking_line(stub)}", monkeypatch, capsys)
     assert "not yet. Hint:" in said
     assert "stopped with" not in said, "the hint should be about the answer, not about an exception"
+
+
+def tile_by_tile(rows, columns, factor):
+    tokens = torch.arange(rows * columns * factor**2).view(factor, rows, factor, columns)
+    return tokens.permute(0, 2, 1, 3).reshape(-1).tolist()
+
+
+def wave_at(place, grid):
+    return divmod(int(place), grid.shape[1])
+
+
+def wave_that_takes_half_off(grid):
+    pairs = zip(wave_at(torch.fft.fft2(grid).abs().argmax(), grid), grid.shape, strict=True)
+    return tuple(at if at <= side // 2 else at - side // 2 for at, side in pairs)
+
+
+def wave_of_the_real_part(grid):
+    pairs = zip(wave_at(torch.fft.fft2(grid).real.argmax(), grid), grid.shape, strict=True)
+    return tuple(min(at, side - at) for at, side in pairs)
+
+
+def over_the_tokens(x, scale, bias):
+    deviation = (x.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+    return (x - x.mean(1, keepdim=True)) / deviation * scale + bias
+
+
+def clipped_by_a_plain_division(gradients, max_norm):
+    length = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
+    return [gradient * min(1.0, max_norm / length) for gradient in gradients]
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong", "hint"),
+    [
+        ("2.2", lambda x, s, b: F.layer_norm(x, (6,), s, b, eps=1e-5), "Add 1e-6"),
+        ("2.2", lambda x, s, b: F.layer_norm(x, (6,), s, b, eps=0.0), "Add 1e-6"),
+        ("2.2", over_the_tokens, "the columns have been normalised"),
+        ("4.2", tile_by_tile, "the inverse of what is asked"),
+        ("5.2", clipped_by_a_plain_division, "division by zero"),
+        ("6.1", wave_that_takes_half_off, "torch.fft.fft2"),
+        ("6.1", wave_of_the_real_part, "torch.fft.fft2"),
+    ],
+)
+def test_answers_that_were_taken_for_right(number, wrong, hint, capsys):
+    check(number, wrong)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Exercise {number}: not yet." in said and hint in said
+
+
+def test_checks_leave_the_generator_as_it_was(capsys):
+    for number in checks.EXERCISES:
+        torch.manual_seed(7)
+        check(number, lambda *_: [])
+        found = torch.rand(3)
+        torch.manual_seed(7)
+        assert torch.equal(found, torch.rand(3)), number
 
 
 def test_what_an_answer_raises_becomes_a_hint(capsys):

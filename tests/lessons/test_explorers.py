@@ -178,3 +178,8 @@ def test_choices_take_pairs_and_values() -> None:
 def test_large_pictures_stay_small_files() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
     assert len(explorers.patch_explorer(noise).picture.value) < 600_000
+
+
+def test_patch_explorer_says_where_no_patch_fits() -> None:
+    with pytest.raises(ValueError, match=r"image: expected a side with a divisor .* found 227"):
+        explorers.patch_explorer(torch.zeros(3, 227, 227))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixer.checkpoint import official
+from mixer.checkpoint import CheckpointError, official
 from mixer.data import ImageData
 from mixer.lessons import finetuning
 from mixer.train import RECIPES
@@ -48,3 +48,14 @@ def test_without_cifar10_a_classifier_is_trained_and_kept(
     path, model = finetuning.classifier_of(data)
     assert path.name == "digits.npz" and path.is_file() and len(steps) == 1
     assert not model.training and steps[0].num_steps == 60
+
+
+def test_what_came_but_is_no_checkpoint_is_no_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def came_a_page(name: str) -> Path:
+        raise CheckpointError(f"{name}: expected a zip archive, found HTML")
+
+    monkeypatch.setattr(official, "download", came_a_page)
+    assert finetuning.choose(large=True, precision="fp32").model == "Mixer-Nano_4"
+    assert "found HTML" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import torch
 
 from mixer.config import MixerConfig
 from mixer.lessons import analysis
+from mixer.lessons.analysis import influence
 from mixer.model import MlpMixer
 
 
@@ -127,3 +128,10 @@ def test_shuffled_token_mixing_keeps_the_weights_and_the_rest(small):
             other.token_mixing.fc2.weight.sort(0).values,
         )
         assert torch.equal(block.channel_mixing.fc1.weight, other.channel_mixing.fc1.weight)
+
+
+def test_a_small_influence_is_not_lost_in_float16():
+    blocks = torch.nn.ModuleList([Linear(torch.full((2, 2), 1e-4).half())])
+    x, columns = torch.zeros(1, 2, 4).half(), torch.eye(4).half()
+    found = influence._moved_by_each(blocks, x, columns, torch.zeros(4, dtype=torch.int64), 4)
+    assert found.shape == (4, 2, 2) and (found[:, 1, 1] > 0).all()

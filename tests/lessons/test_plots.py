@@ -195,3 +195,10 @@ if __name__ == "__main__":
         Image.fromarray(shrunk(make_figure()).round().astype(np.uint8)).save(
             BASELINE / f"{figure_name}.png", optimize=True
         )
+
+
+def test_to_rgb_allows_for_a_little_overshoot() -> None:
+    photo = np.full((4, 4, 3), 200.0)
+    photo[0, 0, 0] = -0.4
+    assert plots.to_rgb(photo)[1, 1, 0] == 200 and plots.to_rgb(photo)[0, 0, 0] == 0
+    assert plots.to_rgb(np.full((4, 4, 3), 1.01))[0, 0, 0] == 255

@@ -165,3 +165,12 @@ def test_permutation_explorer_refuses(model, images) -> None:
         )
     with pytest.raises(ValueError, match="classes: expected 3 names"):
         explorers.permutation_explorer(model, images, torch.zeros(8, dtype=torch.int64), ["a", "b"])
+
+
+def test_cycles_are_counted_along_the_wave() -> None:
+    model = MlpMixer(MixerConfig(4, 1, 6, 4, 8, num_classes=2, image_size=(8, 64))).eval()
+    # Two rows, sixteen columns: dark above and bright below is one cycle down.
+    weights = torch.tensor([-1.0, 1.0])[:, None].expand(2, 16).flatten()
+    model.blocks[0].token_mixing.fc1.weight.data[:] = weights
+    explorer = explorers.unit_explorer(model, torch.zeros(6, 3, 8, 64))
+    assert "strongest wave of 1.0 cycles across the image at 90°" in explorer.say(**explorer.values)

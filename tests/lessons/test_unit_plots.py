@@ -4,6 +4,7 @@ To store new reference pictures after a wanted change run
 ``python tests/lessons/test_unit_plots.py``, then look at them.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -131,3 +132,51 @@ if __name__ == "__main__":
     plots.use_style()
     for name, make in FIGURES.items():
         Image.fromarray(shrunk(make()).round().astype(np.uint8)).save(BASELINE / f"{name}.png")
+
+
+def test_waves_stand_in_the_middle_of_their_pixels() -> None:
+    grids = np.random.default_rng(0).normal(size=(2, 7, 7))
+    bottom = plots.unit_waves(grids, ["a", "b"]).axes[2]
+    left, right, low, high = bottom.images[0].get_extent()
+    power = bottom.images[0].get_array()
+    row, column = np.unravel_index(power.argmax(), power.shape)
+    across = left + (column + 0.5) * (right - left) / power.shape[1]
+    down = high + (row + 0.5) * (low - high) / power.shape[0]
+    x, y = bottom.lines[0].get_data()
+    assert (x[0], y[0]) == (pytest.approx(across), pytest.approx(down))
+    assert sorted(bottom.get_xlim()) == pytest.approx([left, right])
+    assert sorted(bottom.get_ylim()) == pytest.approx([high, low])
+
+
+@pytest.mark.parametrize("shape", [(24, 6), (6, 24), (8, 8)])
+def test_cards_hold_pictures_of_any_shape(shape: tuple[int, int]) -> None:
+    numbers = np.random.default_rng(0)
+    photo = numbers.random((4 * shape[0], 4 * shape[1], 3))
+    units = numbers.normal(size=(12, *shape))
+    cards = [
+        plots.unit_card(
+            units,
+            3,
+            {"unit": units[3], "partner": units[4], "later": units[5]},
+            photo,
+            [photo] * 6,
+            overview_title="all",
+            images_title="images",
+        ),
+        plots.influence_card(photo, numbers.random((6, *shape)), 5, ["a"] * 6, photo_title="photo"),
+        plots.shuffle_card(photo, photo, {"a": (0.1, 0.2)}, {"none": 0.5}, "none", truth="a"),
+    ]
+    for card in cards:
+        (ax,) = card.axes
+        # Left, right, top, bottom in inches from the upper left corner.
+        places = [
+            (left, right, top, bottom)
+            for left, right, bottom, top in (image.get_extent() for image in ax.images)
+        ]
+        wide, high = card.get_size_inches()
+        for left, right, top, bottom in places:
+            assert 0 <= left < right <= wide and 0 <= top < bottom <= high
+        for one, other in itertools.combinations(places, 2):
+            beside = one[1] <= other[0] or other[1] <= one[0]
+            below = one[3] <= other[2] or other[3] <= one[2]
+            assert beside or below

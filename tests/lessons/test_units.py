@@ -141,3 +141,13 @@ def test_excitation_of_a_unit_is_the_size_of_its_answer(small):
         approximate="tanh",
     )
     torch.testing.assert_close(found[1], (answer**2).mean(1) ** 0.5)
+
+
+def test_starting_model_leaves_the_generators_of_other_devices_alone(small, monkeypatch):
+    def refuse(seed):
+        raise AssertionError("a generator of another device was set")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    before = torch.get_rng_state()
+    analysis.starting_model(small.config, 42)
+    assert torch.equal(torch.get_rng_state(), before)

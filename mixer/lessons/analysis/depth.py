@@ -43,7 +43,7 @@ def update_norms(model: MlpMixer, images: Tensor) -> UpdateNorms:
 
 
 def _rms(x: Tensor) -> Tensor:
-    return x.double().square().mean().sqrt().cpu()
+    return x.cpu().double().square().mean().sqrt()
 
 
 @torch.no_grad()
@@ -95,16 +95,18 @@ def linear_probe(
         test_features: (M, C).
         test_labels: (M,).
     """
-    known = train_features.double()
-    mean, deviation = known.mean(0), known.std(0).clamp(min=1e-12)
+    # Not every device has float64.
+    train_features, test_features = train_features.cpu().double(), test_features.cpu().double()
+    train_labels, test_labels = train_labels.cpu(), test_labels.cpu()
+    mean, deviation = train_features.mean(0), train_features.std(0).clamp(min=1e-12)
 
     def standardised(features: Tensor) -> Tensor:
-        return (features.double() - mean) / deviation  # (N, C)
+        return (features - mean) / deviation  # (N, C)
 
     x = standardised(train_features)
     target = torch.nn.functional.one_hot(train_labels).double()  # (N, classes)
     average = target.mean(0)
-    penalty = 1e-2 * len(x) * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
+    penalty = 1e-2 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
     weights = torch.linalg.solve(x.T @ x + penalty, x.T @ (target - average))  # (C, classes)
     predicted = (standardised(test_features) @ weights + average).argmax(1)
     return float((predicted == test_labels).double().mean())

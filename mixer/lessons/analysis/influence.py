@@ -68,7 +68,7 @@ def influence_by_depth(
         for image in images:
             x = model.block_outputs(image[None])[start]  # (1, S, C)
             found = _moved_by_each(model.blocks[start:stop], x, columns.flatten(0, 1), where, size)
-            found = found.double().cpu().unflatten(0, (-1, len(chosen)))  # (R, patches, depths, S)
+            found = found.cpu().double().unflatten(0, (-1, len(chosen)))  # (R, patches, depths, S)
             squares += (found.sum(0) if probes is None else found.mean(0)).permute(1, 2, 0)
     return (squares / len(images)).sqrt()
 
@@ -126,7 +126,9 @@ def _moved_by_each(
         places = torch.arange(x.shape[1], device=x.device) == token  # (S,)
         direction = (places[:, None] * column)[None]  # (1, S, C)
         moves = torch.func.jvp(after_each_block, (x,), (direction,))[1]
-        return torch.stack([move[0].square().mean(-1) for move in moves])  # (depths, S)
+        # The square of a small float16 would be 0.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return torch.stack([move[0].to(wide).square().mean(-1) for move in moves])  # (depths, S)
 
     # Torch's own forward mode uses a part of torch that it deprecates.
     with warnings.catch_warnings():
@@ -168,7 +170,7 @@ def receptive_field(
         grid: rows and columns of patches.
         patches: the input patches of the last axis, if not all.
     """
-    squares = influence.double().square()
+    squares = influence.cpu().double().square()
     chosen = list(range(squares.shape[-1])) if patches is None else list(patches)
     distances = _squared_distances(grid)[:, chosen]  # (S, patches)
     return ((squares * distances).sum((-1, -2)) / squares.sum((-1, -2))).sqrt()
@@ -190,7 +192,7 @@ def influence_by_offset(influence: Tensor, grid: tuple[int, int]) -> Tensor:
         grid: rows and columns of patches.
     """
     rows, columns = grid
-    squares = influence.double().square()
+    squares = influence.cpu().double().square()
     total = squares.new_zeros(*squares.shape[:-2], 2 * rows - 1, 2 * columns - 1)
     count = total.new_zeros(2 * rows - 1, 2 * columns - 1)
     for token in range(rows * columns):

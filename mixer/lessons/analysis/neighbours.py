@@ -19,7 +19,7 @@ def neighbours_agree(grids: Tensor) -> Tensor:
     if grids.dim() != 3 or max(grids.shape[1:]) < 2:
         expected = "expected shape (N, h, w) with at least two patches"
         raise ValueError(f"grids: {expected}, found {tuple(grids.shape)}")
-    grids = grids.detach().double()
+    grids = grids.detach().cpu().double()
     grids = grids - grids.mean((1, 2), keepdim=True)
     here = torch.cat([grids[:, :, :-1].flatten(1), grids[:, :-1].flatten(1)], 1)  # (N, pairs)
     there = torch.cat([grids[:, :, 1:].flatten(1), grids[:, 1:].flatten(1)], 1)  # (N, pairs)

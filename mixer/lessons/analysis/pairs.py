@@ -92,7 +92,7 @@ def _every_other_link(ring: list[int]) -> list[tuple[int, int]]:
 
 
 def twin_share(pairs: Pairs, limit: float = 0.7) -> float:
-    """The share of units that have a twin: a partner with a similarity of ``-limit`` or less.
+    """The share of pairs that are twins: two units with a similarity of ``-limit`` or less.
 
     At 0.7 each of the two explains half of the other's energy (0.7² ≈ 0.5). How many such pairs
     chance alone makes is for the controls to say: ``shuffle_units`` and ``randomise_phases``.
@@ -101,7 +101,7 @@ def twin_share(pairs: Pairs, limit: float = 0.7) -> float:
 
 
 def twins_and_controls(grids: Tensor, seeds: int = 3) -> dict[str, float]:
-    """The share of units with a phase twin, that of look-alikes, and both under random phases.
+    """The share of pairs that are phase twins, that of look-alikes, and both under random phases.
 
     Look-alikes are pairs of ``same_phase`` with a similarity of 0.7 or more. The controls are means
     over several random phases.

@@ -37,7 +37,8 @@ def starting_model(config: MixerConfig, seed: int) -> MlpMixer:
     ``python -m mixer.train`` does, and the record of a bundled checkpoint holds its seed.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would also set the generators of other devices, which nothing restores.
+        torch.default_generator.manual_seed(seed)
         return MlpMixer(config).eval()
 
 
@@ -54,7 +55,7 @@ def learned_part(trained: Tensor, start: Tensor) -> Tensor:
     Returns:
         (N, ...), each at a right angle to its start.
     """
-    after, before = trained.detach().flatten(1).double(), start.detach().flatten(1).double()
+    after, before = (weights.detach().cpu().flatten(1).double() for weights in (trained, start))
     kept = (after * before).sum(1, keepdim=True) / before.square().sum(1, keepdim=True)
     return (after - kept * before).view(trained.shape).to(trained.dtype)
 

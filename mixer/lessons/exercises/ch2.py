@@ -69,7 +69,14 @@ def _layer_norm(answer: Answer) -> str | None:
             "you divided by C - 1 in the variance, as torch.var and torch.std do by default. "
             "LayerNorm divides by C."
         )
-    if near(found.mean(1), found.mean(1)[:, :1].expand(2, 6)):
+    # Far from it is C - 1 as well; what is as near as this has another epsilon.
+    if near(found, normed(x), 1e-3):
+        return (
+            "nearly: on ordinary tables you are off by a millionth. Add 1e-6 to the variance, "
+            "before the square root."
+        )
+    over_tokens = (x.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+    if near(found, (x - x.mean(1, keepdim=True)) / over_tokens * scale + bias, 1e-3):
         return "the columns have been normalised. LayerNorm works on each token: on the rows."
     return (
         "the shape is right, the numbers are not. Mean and variance are over the channels, for "

@@ -46,7 +46,8 @@ def _count_parameters(answer: Answer) -> str | None:
 
 def _shaken_block(S: int, C: int, D_S: int, D_C: int) -> MixerBlock:
     """A block in double precision none of whose parameters is 0 or 1, as if it had been trained."""
-    block = MixerBlock(MixerConfig(1, 1, C, D_S, D_C, image_size=(1, S))).double()
+    with torch.random.fork_rng(devices=[]):
+        block = MixerBlock(MixerConfig(1, 1, C, D_S, D_C, image_size=(1, S))).double()
     generator = torch.Generator().manual_seed(0)
     for parameter in block.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

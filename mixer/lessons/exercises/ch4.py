@@ -32,7 +32,8 @@ def _to_pytorch(answer: Answer) -> str | None:
 
 @exercise("4.2", returns="a list of numbers, one for each token")
 def _tile_order(answer: Answer) -> str | None:
-    for rows, columns, factor in ((2, 2, 2), (2, 3, 2), (3, 2, 3)):
+    # In some of them the order and its inverse are not the same.
+    for rows, columns, factor in ((2, 2, 2), (2, 3, 3), (3, 2, 2)):
         order = [int(place) for place in answer(rows, columns, factor)]
         count = rows * columns * factor**2
         if sorted(order) != list(range(count)):
@@ -53,6 +54,11 @@ def _tile_order(answer: Answer) -> str | None:
             return (
                 "this is the order row by row through the whole image. The tiles should come one "
                 "after another."
+            )
+        if order == sorted(range(count), key=expected.__getitem__):
+            return (
+                "this is tile_by_tile itself, the inverse of what is asked: list for each token of "
+                "the large image its place among the tiles."
             )
         return (
             f"not the right order for {factor} × {factor} tiles of {rows} × {columns} tokens; "

@@ -31,9 +31,11 @@ def _learning_rate(answer: Answer) -> str | None:
 @exercise("5.2", returns="a list of tensors, one for each gradient")
 def _clip(answer: Answer) -> str | None:
     generator = torch.Generator().manual_seed(0)
-    given = [torch.randn(shape, generator=generator) for shape in ((3, 4), (5,), (2, 1, 2))]
-    length = math.sqrt(sum(float(gradient.square().sum()) for gradient in given))
-    for max_norm in (1.0, length / 2, 2 * length):
+    drawn = [torch.randn(shape, generator=generator) for shape in ((3, 4), (5,), (2, 1, 2))]
+    whole = math.sqrt(sum(float(gradient.square().sum()) for gradient in drawn))
+    zeros = [torch.zeros_like(gradient) for gradient in drawn]
+    cases = ((drawn, whole, 1.0), (drawn, whole, whole / 2), (drawn, whole, 2 * whole))
+    for given, length, max_norm in (*cases, (zeros, 0.0, 1.0)):
         kept = [gradient.clone() for gradient in given]
         found = list(answer(kept, max_norm))
         if len(found) != len(given):
@@ -43,10 +45,12 @@ def _clip(answer: Answer) -> str | None:
         for one, gradient in zip(found, given, strict=True):
             if hint := wrong_tensor(one, gradient.shape, "a clipped gradient"):
                 return hint
-        expected = [gradient * min(1.0, max_norm / length) for gradient in given]
+        expected = [gradient * min(1.0, max_norm / max(length, 1e-12)) for gradient in given]
         pairs = zip(found, expected, strict=True)
         if all(torch.allclose(one, other, atol=1e-5) for one, other in pairs):
             continue
+        if not length:
+            return "gradients that are all zero have length 0: do not divide by it."
         if max_norm > length:
             return "the length was below max_norm already; such gradients stay as they are."
         if all(float(one.norm()) <= max_norm + 1e-4 for one in found) and max_norm < length:

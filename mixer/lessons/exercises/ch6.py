@@ -10,11 +10,18 @@ from mixer.lessons.exercises.checking import Answer, exercise, wrong_tensor
 
 @exercise("6.1", returns="two whole numbers")
 def _strongest_wave(answer: Answer) -> str | None:
-    cases = ((8, 8, 1, 3), (8, 8, 3, -2), (6, 10, 0, 4), (6, 10, -2, 0), (8, 8, 0, 0))
-    for height, width, down, across in cases:
+    # 7 of 8 is the wave of -1; with a phase past a quarter turn the real part is negative.
+    cases = (
+        (8, 8, 1, 3, 2.5),
+        (8, 8, 3, -1, 0.4),
+        (6, 10, 0, 4, 2.5),
+        (6, 10, -2, 0, 0.4),
+        (8, 8, 0, 0, 2.5),
+    )
+    for height, width, down, across, phase in cases:
         y, x = torch.arange(height).double()[:, None], torch.arange(width).double()
         cycles = down * y / height + across * x / width
-        grid = torch.cos(2 * torch.pi * cycles + 0.4) + 0.2 * torch.sin(7.3 * x * y)
+        grid = torch.cos(2 * torch.pi * cycles + phase) + 0.2 * torch.sin(7.3 * x * y)
         found = answer(grid)
         if not isinstance(found, tuple | list) or len(found) != 2:
             return f"expected two numbers, cycles down and cycles across, found {found!r}."

@@ -81,7 +81,8 @@ def _mirror_orders(answer: Answer) -> str | None:
 @exercise("7.3", returns="names, as model.named_parameters() gives them")
 def _silent_parameters(answer: Answer) -> str | None:
     generator = torch.Generator().manual_seed(0)
-    model = MlpMixer(MixerConfig(2, 2, 6, 5, 8, num_classes=3, image_size=(4, 6)))
+    with torch.random.fork_rng(devices=[]):
+        model = MlpMixer(MixerConfig(2, 2, 6, 5, 8, num_classes=3, image_size=(4, 6)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)

@@ -63,7 +63,8 @@ def _block_and_table(num_tokens: int, num_channels: int, seed: int) -> tuple[Mix
     """A block and a table (S, C), both random and in double precision."""
     config = MixerConfig(1, 1, num_channels, 8, 4 * num_channels, image_size=(1, num_tokens))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would also set the generators of other devices, which nothing restores.
+        torch.default_generator.manual_seed(seed)
         block = MlpMixer(config).blocks[0].double().eval()
         assert isinstance(block, MixerBlock)
         return block, torch.randint(-4, 5, (num_tokens, num_channels), dtype=torch.float64) / 2

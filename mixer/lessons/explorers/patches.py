@@ -19,13 +19,16 @@ def patch_explorer(image: ArrayLike | Tensor, name: str = "Mixer-B_16") -> Explo
         name: the model whose widths the cost is worked out for, without its head.
 
     Raises:
-        ValueError: an image that is not square, or an unknown model.
+        ValueError: an image that is not square or whose side no patch size divides, or an unknown
+            model.
     """
     pixels = plots.to_rgb(image)
     side = pixels.shape[0]
     if pixels.shape[1] != side:
         raise ValueError(f"image: expected a square one, found {side} × {pixels.shape[1]} pixels")
     sizes = [size for size in range(4, side // 2 + 1) if side % size == 0]
+    if not sizes:
+        raise ValueError(f"image: expected a side with a divisor from 4 to its half, found {side}")
     costs = {}
     for size in sizes:
         config = get_config(name, patch_size=size, image_size=side)

@@ -1,5 +1,6 @@
 """Notebook 6: the token-mixing units of a block, one at a time."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,8 +72,7 @@ class _Units:
 
     def __init__(self, model: MlpMixer, images: Tensor, later: MlpMixer | None) -> None:
         self.images, self.photos = images, images[:12].cpu()
-        # Cells along the longer side of a grid.
-        self.cells = max(model.config.grid)
+        self.sides = model.config.grid
         self.grids = _grids(model)
         self.later = None if later is None else _grids(later)
         self.pairs = [analysis.pair_units(grids) for grids in self.grids]
@@ -114,9 +114,13 @@ class _Units:
 
     def say(self, block: int, sort: str, place: int, photo: int) -> str:
         unit, fact = self._chosen(block, sort, place), self.facts[block - 1]
+        (height, width), angle = self.sides, math.radians(float(fact.orientation[unit]))
+        # Down the image and across it.
+        length = math.hypot(height * math.sin(angle), width * math.cos(angle))
+        cycles = float(fact.frequency[unit]) * length
         text = (
             f"Block {block}, unit {unit + 1}: strongest wave of "
-            f"{fact.frequency[unit] * self.cells:.1f} cycles across the image at "
+            f"{cycles:.1f} cycles across the image at "
             f"{fact.orientation[unit]:.0f}°, spread {fact.spread[unit]:.2f} of an even unit's"
         )
         if partner := self._partner(block, unit):

@@ -5,6 +5,7 @@ is placed by hand: every further axes would cost about 10 ms, and the automatic 
 everything else together.
 """
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,9 +38,14 @@ def _place(
     top: float,
     width: float,
     title: str = "",
+    room: float = math.inf,
     **options: Any,
 ) -> float:
-    """Put a picture with its upper left corner there; returns the inches of a cell."""
+    """Put a picture with its upper left corner there; returns the inches of a cell.
+
+    It is as wide as ``width``, or narrower where it would be higher than ``room``.
+    """
+    width = min(width, room * picture.shape[1] / picture.shape[0])
     cell = width / picture.shape[1]
     extent = (left, left + width, top + picture.shape[0] * cell, top)
     # Without three colours: signed weights, -1 to 1, unless the options say otherwise.
@@ -92,12 +98,12 @@ def unit_card(
     own = each_to_one(np.stack([to_numpy(grid) for grid in grids.values()]))
     for index, (title, grid) in enumerate(zip(grids, own, strict=True)):
         place = start + index * (side + 0.1)
-        _place(ax, grid, place, 0.4, side, title)
-        _outline_cell(ax, place, 0.4, side, side * height / width, "#999999", 0.8)
-    _place(ax, tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a photo")
+        cell = _place(ax, grid, place, 0.4, side, title, room=1.7)
+        _outline_cell(ax, place, 0.4, width * cell, height * cell, "#999999", 0.8)
+    _place(ax, tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a photo", room=2.0)
     pictures = np.stack([to_rgb(image) for image in images[:6]])
     pictures = tile(pictures, 3, gap=max(1, pictures.shape[2] // 12))
-    _place(ax, pictures, start + side + 0.3, 2.4, 2.3, images_title)
+    _place(ax, pictures, start + side + 0.3, 2.4, 2.3, images_title, room=2.0)
     return figure_of(ax)
 
 
@@ -143,7 +149,7 @@ def influence_card(
     canvas = tile((values / np.maximum(others, 1e-30)[:, None, None]).clip(0, 1), per_line, gap)
 
     ax = _sheet(9.0, 3.9)
-    size = _place(ax, pixels, 0.1, 0.4, 3.0, photo_title)
+    size = _place(ax, pixels, 0.1, 0.4, 3.0, photo_title, room=3.1)
     high, wide = pixels.shape[0] / rows * size, pixels.shape[1] / columns * size
     _outline_cell(ax, 0.1 + column * wide, 0.4 + row * high, wide, high, COLORS["red"], 3)
     across = min(5.5, 3.0 * canvas.shape[1] / canvas.shape[0])
@@ -181,8 +187,8 @@ def shuffle_card(
         truth: the class of the image.
     """
     ax = _sheet(9.0, 3.9)
-    _place(ax, to_rgb(original), 0.1, 0.3, 1.6, f"before: {truth}")
-    _place(ax, to_rgb(shuffled), 0.1, 2.2, 1.6, "after")
+    _place(ax, to_rgb(original), 0.1, 0.3, 1.6, f"before: {truth}", room=1.6)
+    _place(ax, to_rgb(shuffled), 0.1, 2.2, 1.6, "after", room=1.6)
 
     ax.text(4.0, 0.23, "what the model says", ha="center", va="bottom", fontsize=9)
     pitch = 3.0 / max(1, len(probabilities))

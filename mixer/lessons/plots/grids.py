@@ -17,7 +17,7 @@ def to_rgb(image: ArrayLike | Tensor) -> NDArray[np.uint8]:
 
     Args:
         image: (3, H, W), (H, W, 3) or (H, W); uint8, or floating point with 0..255 if any value is
-            above 1, in [-1, 1] if any is below 0 (the model's scale), else in [0, 1].
+            above 2, in [-1, 1] if any is below 0 (the model's scale), else in [0, 1].
 
     Raises:
         ValueError: another shape.
@@ -33,10 +33,9 @@ def to_rgb(image: ArrayLike | Tensor) -> NDArray[np.uint8]:
         )
     if values.dtype != np.uint8:
         values = values.astype(np.float64)
-        if values.min() < 0:
-            values = (values + 1) * 127.5
-        elif values.max() <= 1:
-            values = values * 255
+        # Interpolation overshoots a little at either end of a scale.
+        if values.max() <= 2:
+            values = (values + 1) * 127.5 if values.min() < 0 else values * 255
         values = values.round().clip(0, 255).astype(np.uint8)
     return values
 

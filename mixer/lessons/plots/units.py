@@ -76,11 +76,12 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
         show_signed(bare(top, title, frame=True), grid)
         top.title.set_fontsize(9)
         power = np.abs(np.fft.fftshift(np.fft.fft2(grid, s=(4 * height, 4 * width))))
-        extent = (-width / 2, width / 2, height / 2, -height / 2)
+        # The middle of a pixel stands for its wave: quarters of a cycle, from minus a half.
+        extent = [edge - 1 / 8 for edge in (-width / 2, width / 2, height / 2, -height / 2)]
         scale: Style = {"cmap": SEQUENTIAL, "extent": extent, "aspect": width / height}
         waves = bottom.imshow(power / power.max(), vmin=0, vmax=1, **scale)
-        bottom.set_xticks([-width // 2, 0, width // 2])
-        bottom.set_yticks([-height // 2, 0, height // 2] if bottom is axes[1, 0] else [])
+        bottom.set_xticks([-(width // 2), 0, width // 2])
+        bottom.set_yticks([-(height // 2), 0, height // 2] if bottom is axes[1, 0] else [])
         row, column = np.unravel_index(power.argmax(), power.shape)
         y, x = row / 4 - height / 2, column / 4 - width / 2
         ring: Style = {
