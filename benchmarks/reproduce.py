@@ -53,6 +53,7 @@ from mixer.train import (
     pick_precision,
     train,
 )
+from mixer.train.compiling import BLOCKS
 from mixer.train.curve import thinned
 
 OWN_UPSTREAM = "Tiny ImageNet-200 at 32 px, this project"
@@ -170,7 +171,7 @@ def wanted(name: str, recipe_name: str, data: ImageData, args: argparse.Namespac
             checkpoint_sha256=digest,
         )
         folder = args.runs / f"{name}-{data.name}-{recipe_name}-{recipe.seed}-{short_key(settings)}"
-        make = partial(run, name, checkpoint, recipe, data, folder, options_of(name, args))
+        make = partial(run, name, checkpoint, recipe, data, folder, options_of(name, recipe, args))
         yield Run(settings, f"{name}, {recipe_name}, seed {recipe.seed}", make)
 
 
@@ -186,12 +187,16 @@ def shortened(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     )
 
 
-def options_of(name: str, args: argparse.Namespace) -> dict[str, Any]:
+def options_of(name: str, recipe: Recipe, args: argparse.Namespace) -> dict[str, Any]:
     """How the runs of a model are carried out."""
     compile = args.compile
     if compile is None:
-        small = args.device.type == "cuda" and name.startswith(SMALL)
-        compile = "max-autotune" if small else True
+        if name.startswith(SMALL):
+            # CUDA graphs keep a model this small from waiting for launches.
+            compile = "max-autotune" if args.device.type == "cuda" else True
+        else:
+            # One block is compiled instead of 12 or 24, where they are alike.
+            compile = True if recipe.stochastic_depth else BLOCKS
     return {
         "device": args.device,
         "precision": args.precision,

@@ -32,7 +32,7 @@ from PIL import Image
 
 from mixer import MODELS, bundled, from_npz
 from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
-from mixer.files import replacing
+from mixer.files import replacing, write_text
 from mixer.lessons import analysis, evidence, plots
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -488,7 +488,7 @@ def main() -> None:
         path = write(name)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
     for page in TABLES_IN:
-        page.write_text(with_tables(page), encoding="utf-8")
+        write_text(page, with_tables(page))
 
 
 if __name__ == "__main__":

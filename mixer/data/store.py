@@ -35,6 +35,7 @@ class Pictures:
 
     @property
     def device(self) -> torch.device:
+        """Where the pixels are."""
         return self.pixels.device
 
     def whole(self) -> Tensor:

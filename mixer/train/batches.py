@@ -27,7 +27,7 @@ from mixer.data import (
     torchvision_crop,
 )
 from mixer.train import distributed
-from mixer.train.device import forked_rng
+from mixer.train.device import forked_rng, seed_generators
 from mixer.train.recipes import Recipe
 
 # What random numbers are drawn for: each purpose has a stream of its own.
@@ -107,7 +107,7 @@ class Batches:
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
         with forked_rng(self.device):
             # torchvision draws from torch's global generator.
-            torch.manual_seed(seed_of(recipe.seed, MIX, step, distributed.rank()))
+            seed_generators(self.device, seed_of(recipe.seed, MIX, step, distributed.rank()))
             images = self.augment(images, share)
             if self.mixup_or_cutmix is not None:
                 images, target = self.mixup_or_cutmix(images, target)
@@ -137,7 +137,7 @@ class Batches:
     def _auto_augmented(self, images: Tensor) -> Tensor:
         if self.auto_augment is None:
             return images
-        groups = images.split(max(1, len(images) // AUTO_AUGMENT_GROUPS))
+        groups = images.chunk(AUTO_AUGMENT_GROUPS)
         return torch.cat([self.auto_augment(group) for group in groups])
 
 

@@ -20,6 +20,10 @@ GRAPH_MODES = ("reduce-overhead", "max-autotune")
 BLOCKS = "blocks"
 COMPILE_MODES = ("default", BLOCKS, *GRAPH_MODES, "max-autotune-no-cudagraphs")
 
+# As many models of one size share what was compiled; the optimiser's step is compiled for each.
+MODELS_BEFORE_RESET = 6
+
+# The sizes of the models since the last reset.
 _compiled_last: list[MixerConfig] = []
 
 
@@ -48,11 +52,14 @@ def uncompile(model: MlpMixer) -> None:
 def _forget_other_models(config: MixerConfig) -> None:
     """PyTorch keeps 8 compiled versions of a function, then goes on without compiling.
 
-    So a process that trains models of several sizes one after the other would come to slow ones.
+    So a process that trains models of several sizes, or many models, one after the other would come
+    to slow ones.
     """
-    if _compiled_last and _compiled_last != [config]:
+    full = len(_compiled_last) == MODELS_BEFORE_RESET
+    if full or any(other != config for other in _compiled_last):
         torch.compiler.reset()
-    _compiled_last[:] = [config]
+        _compiled_last.clear()
+    _compiled_last.append(config)
 
 
 def check_compile(compile: bool | str, config: MixerConfig, device: torch.device) -> None:

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -106,6 +107,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
+def _set_older(precision: str) -> None:
+    """The setting from before torch 2.9, which recommends the newer one each time it is used."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*new API settings to control TF32")
+        torch.set_float32_matmul_precision(precision)
+
+
 @contextmanager
 def tf32(device: torch.device) -> Iterator[None]:
     """Inside, fp32 matrix products on a CUDA device run in TF32; afterwards as before.
@@ -129,18 +137,34 @@ def tf32(device: torch.device) -> Iterator[None]:
         host = backends.mkldnn.matmul
         newer = matmul.fp32_precision, host.fp32_precision
         older = "medium" if newer[1] == "bf16" else "high" if newer[0] == "tf32" else "highest"
-        torch.set_float32_matmul_precision("high")
+        _set_older("high")
         try:
             yield
         finally:
-            torch.set_float32_matmul_precision(older)
+            _set_older(older)
             matmul.fp32_precision, host.fp32_precision = newer
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed torch's global generators of CPU and ``device``; ``torch.manual_seed`` seeds others too.
+
+    What it draws there is the same as after ``torch.manual_seed``.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "mps":
+        torch.mps.manual_seed(seed)
+    elif device.type in ("cuda", "xpu"):
+        module = torch.get_device_module(device)
+        with module.device(device):
+            module.manual_seed(seed)
 
 
 @contextmanager
 def forked_rng(device: torch.device) -> Iterator[None]:
     """Afterwards torch's global random generators, of CPU and ``device``, are as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    indexed = device.type in ("cuda", "xpu")
+    kind = device.type if indexed else "cuda"
+    with torch.random.fork_rng([device] if indexed else [], device_type=kind):
         before = torch.mps.get_rng_state() if device.type == "mps" else None
         try:
             yield

@@ -17,7 +17,7 @@ from mixer.train.accumulation import try_accumulation
 from mixer.train.averaging import AveragedWeights
 from mixer.train.batches import MODEL, Batches, seed_of
 from mixer.train.compiling import compiled
-from mixer.train.device import autocast
+from mixer.train.device import autocast, seed_generators
 from mixer.train.errors import ADVICE, TrainingError, is_out_of_memory
 from mixer.train.optimizers import build_optimizers
 from mixer.train.readings import Reading, Readings
@@ -115,7 +115,8 @@ class Loop:
         """Add up the gradients of a batch; returns its loss."""
         images, target = self.batches(self.step)
         # Dropout and stochastic depth draw for the images of one process.
-        torch.manual_seed(seed_of(self.recipe.seed, MODEL, self.step, distributed.rank()))
+        seed = seed_of(self.recipe.seed, MODEL, self.step, distributed.rank())
+        seed_generators(self.device, seed)
         loss = torch.zeros((), device=self.device)
         parts = zip(images.chunk(self.accumulation), target.chunk(self.accumulation), strict=True)
         for number, (some, labels) in enumerate(parts, start=1):

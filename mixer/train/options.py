@@ -58,8 +58,8 @@ class Options:
         counts = ("eval_every", "save_every", "eval_batch_size", "gradient_accumulation_steps")
         for name in (*counts, "read_every"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected a positive number, found {value}")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name}: expected a positive integer, found {value}")
         if isinstance(self.compile, str) and self.compile not in COMPILE_MODES:
             known = ", ".join(COMPILE_MODES)
             raise ValueError(f"compile: expected one of {known}, found {self.compile!r}")

@@ -22,11 +22,15 @@ _SEED: Allowed = (
     lambda value: isinstance(value, int) and 0 <= value < 1 << 63,
     "an integer from 0 to 2^63 - 1",
 )
+_STEPS: Allowed = (lambda value: isinstance(value, int) and value >= 0, "a whole number of steps")
 _NOT_NEGATIVE: Allowed = (lambda value: 0 <= value < math.inf, "zero or more")
 _POSITIVE: Allowed = (lambda value: value > 0, "a positive number")
 _RATE: Allowed = (lambda value: 0 <= value < 1, "a number in [0, 1)")
 _SHARE: Allowed = (lambda value: 0 < value <= 1, "a number in (0, 1]")
-_MAGNITUDE: Allowed = (lambda value: 0 <= value <= 30, "an integer from 0 to 30")
+_MAGNITUDE: Allowed = (
+    lambda value: isinstance(value, int) and 0 <= value <= 30,
+    "an integer from 0 to 30",
+)
 _ANY: Allowed = (lambda value: True, "")
 
 
@@ -54,7 +58,7 @@ class Recipe:
     """
 
     num_steps: int = _setting(10_000, _COUNT, "steps in all")
-    warmup_steps: int = _setting(500, _NOT_NEGATIVE, "steps of linear warm-up")
+    warmup_steps: int = _setting(500, _STEPS, "steps of linear warm-up")
     batch_size: int = _setting(
         512, _COUNT, "images a step, over all processes and parts", flag="train_batch_size"
     )
@@ -81,7 +85,7 @@ class Recipe:
 
     from_scratch: bool = _beyond(False, _ANY, "start from random weights")
     cooldown_steps: int = _beyond(
-        0, _NOT_NEGATIVE, "of wsd: the last steps, in which the rate falls linearly to zero"
+        0, _STEPS, "of wsd: the last steps, in which the rate falls linearly to zero"
     )
     muon_parts: str = _beyond(
         "blocks",
@@ -242,7 +246,8 @@ RECIPES: dict[str, Recipe] = {
     # so they need 1.6e16 FLOP, which is 160 s at 100 TFLOP/s, a tenth of what an H100 states for
     # bf16. Their 33,750 steps may then take 16 ms each, and launching a step's kernels is what has
     # to fit: about 1,500 of them, 10 ms, most of which are RandAugment's in 8 groups (Muon's are
-    # compiled into one graph there).
+    # compiled into one graph there). Not in it: RandAugment waits for the device about a dozen
+    # times a step, when the small matrices of its geometric operations are copied there.
     "nano-upstream-gpu": replace(
         _NANO_UPSTREAM,
         num_steps=150 * 97,

@@ -65,6 +65,7 @@ class Run:
         self._note_good_state(path)
 
     def to_the_end(self) -> History:
+        """Make the steps that are left; returns the history of all."""
         loop, total = self.loop, self.loop.recipe.num_steps
         with ExitStack() as stack:
             self.bar = stack.enter_context(self._bar(total))

@@ -17,6 +17,7 @@ import mixer
 from mixer import data, train
 from mixer.checkpoint import bundled_names
 from mixer.files import sha256
+from mixer.train import Recipe
 
 Command = Callable[..., int]
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,11 +147,17 @@ def test_compile_is_the_default(benchmark: ModuleType, monkeypatch: pytest.Monke
     for flags in ((), ("--no-compile",), ("--compile", "reduce-overhead")):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", "--device", "cpu", *flags])
         args = benchmark.parse()
-        found[flags] = benchmark.options_of("Mixer-Nano_4", args)["compile"]
+        plain = Recipe()
+
+        def compile_of(name: str, recipe: Recipe = plain, args: Any = args) -> bool | str:
+            return benchmark.options_of(name, recipe, args)["compile"]
+
+        found[flags] = compile_of("Mixer-Nano_4")
         args.device = torch.device("cuda")
-        on_a_gpu = benchmark.options_of("Mixer-Nano_4", args)["compile"]
-        assert on_a_gpu == ("max-autotune" if not flags else found[flags])
-        assert benchmark.options_of("Mixer-B_16", args)["compile"] == found[flags]
+        assert compile_of("Mixer-Nano_4") == ("max-autotune" if not flags else found[flags])
+        assert compile_of("Mixer-B_16") == ("blocks" if not flags else found[flags])
+        unlike = Recipe(stochastic_depth=0.1)
+        assert compile_of("Mixer-B_16", unlike) == found[flags]
     assert list(found.values()) == [True, False, "reduce-overhead"]
 
 

@@ -7,7 +7,7 @@ import torch
 from helpers import SHORT, TINY, run, tiny_model
 
 import mixer.data
-from mixer.data import normalize, random_crop, random_flip, random_resized_crop
+from mixer.data import ImageData, normalize, random_crop, random_flip, random_resized_crop
 from mixer.train import Batches, Recipe, batch_indices, seed_of
 from mixer.train import batches as batches_module
 from mixer.train.batches import AUGMENT
@@ -132,3 +132,30 @@ def test_a_kind_of_augmentation_calls_its_functions_alone(data, monkeypatch, kin
         monkeypatch.setattr(batches_module, name, noted)
     Batches(data, RECIPES[kind], TINY)(0)
     assert called == functions
+
+
+@pytest.mark.parametrize(("size", "groups"), [(64, 8), (100, 8), (5, 5)])
+def test_randaugment_draws_for_eight_groups(size, groups):
+    data = ImageData(
+        "made",
+        torch.zeros(size, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(size, dtype=torch.int64),
+        torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(1, dtype=torch.int64),
+        ("a", "b"),
+    )
+    recipe = replace(SHORT, batch_size=size, auto_augment="randaugment", train_fraction=1.0)
+    batches = Batches(data, recipe, TINY)
+    seen = []
+    batches.auto_augment = lambda images: seen.append(len(images)) or images
+    assert len(batches(0)[0]) == size
+    assert len(seen) == groups and sum(seen) == size
+
+
+def test_generators_of_other_devices_are_not_seeded(data, monkeypatch):
+    def refuse(seed):
+        raise AssertionError("a generator of another device was set")
+
+    model = tiny_model()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    run(model, data)

@@ -113,9 +113,9 @@ def test_a_folder_without_images_or_classes_is_refused(command, pets, capsys):
         (("--pretrained_dir", "missing.npz"), "missing.npz: no such file"),
         (("--gradient_accumulation_steps", 3), "a divisor of the batch size 4, found 3"),
         (("--decay_type", "step"), "decay_type: expected one of cosine, linear"),
-        (("--eval_batch_size", 0), "eval_batch_size: expected a positive number, found 0"),
-        (("--eval_every", -5), "eval_every: expected a positive number, found -5"),
-        (("--save_every", 0), "save_every: expected a positive number, found 0"),
+        (("--eval_batch_size", 0), "eval_batch_size: expected a positive integer, found 0"),
+        (("--eval_every", -5), "eval_every: expected a positive integer, found -5"),
+        (("--save_every", 0), "save_every: expected a positive integer, found 0"),
         (("--device", "gpu"), "device: expected cuda, cuda:1, mps or cpu, found 'gpu'"),
         (("--device", "cuda:99"), "device: expected one of this machine, found cuda:99"),
         (

@@ -11,7 +11,7 @@ from helpers import DROPPING, NANO, TINY, run, tiny_model
 
 from mixer.model import MlpMixer
 from mixer.train import cli, compiling, evaluate
-from mixer.train.compiling import COMPILE_MODES, compiled, uncompile
+from mixer.train.compiling import COMPILE_MODES, MODELS_BEFORE_RESET, compiled, uncompile
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ def test_another_model_in_the_same_process_starts_afresh(asked, data):
     for config, resets in ((TINY, 0), (TINY, 0), (replace(TINY, hidden_dim=12), 1), (TINY, 2)):
         run(tiny_model(config=config), data, compile=True)
         assert asked.count("reset") == resets
+
+
+def test_many_models_of_one_size_start_afresh_before_the_compiler_gives_up(asked):
+    # It keeps 8 versions of a function.
+    for number in range(1, 16):
+        model = tiny_model()
+        compiled(model, model, True)
+        assert asked.count("reset") == (number - 1) // MODELS_BEFORE_RESET
+    assert MODELS_BEFORE_RESET < 8
 
 
 def test_tests_see_one_shape_through_the_compiled_model(data, monkeypatch):

@@ -1,5 +1,6 @@
 """Device and precision: what is picked."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from helpers import SHORT, tiny_model
 
 from mixer.train import device, finetune, pick_device, pick_precision, tf32
 from mixer.train.batches import _to_device
-from mixer.train.device import forked_rng
+from mixer.train.device import forked_rng, seed_generators
 
 
 def test_precision_is_what_the_device_does_natively(monkeypatch):
@@ -113,3 +114,18 @@ def test_indices_reach_a_gpu_without_being_waited_for():
 
     gpu = torch.device("cuda", 1)
     assert _to_device(Rows(), gpu) == (gpu, True)
+
+
+def test_generators_are_seeded_as_torch_seeds_them(monkeypatch):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    seed_generators(torch.device("cpu"), 5)
+    assert torch.equal(torch.rand(3), expected)
+    seeded = []
+    monkeypatch.setattr(torch, "mps", SimpleNamespace(manual_seed=seeded.append))
+    seed_generators(torch.device("mps"), 6)
+    module = SimpleNamespace(device=nullcontext, manual_seed=seeded.append)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    seed_generators(torch.device("cuda:1"), 7)
+    seed_generators(torch.device("xpu"), 8)
+    assert seeded == [6, 7, 8]

@@ -178,9 +178,19 @@ def test_an_infinite_gradient_under_fp16_leaves_all_weights_as_they_were(data):
     assert not torch.equal(model.head.weight, before["head.weight"])
 
 
-def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
+# As CUDA, Apple's GPUs, PyTorch's CPU allocator and Python say it.
+NO_MEMORY = [
+    torch.OutOfMemoryError("no memory"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: str(error)[:12])
+def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch, error):
     def full(loop):
-        raise torch.OutOfMemoryError("no memory")
+        raise error
 
     monkeypatch.setattr(Loop, "_gradients", full)
     with pytest.raises(
@@ -193,9 +203,10 @@ def test_out_of_memory_says_which_accumulation_to_try(data, monkeypatch):
         run(tiny_model(), data, gradient_accumulation_steps=3)
 
 
-def test_out_of_memory_elsewhere_says_what_to_try(data, monkeypatch):
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: str(error)[:12])
+def test_out_of_memory_elsewhere_says_what_to_try(data, monkeypatch, error):
     def full(*_, **__):
-        raise torch.OutOfMemoryError("no memory")
+        raise error
 
     # Momentum is made there, in the first step.
     monkeypatch.setattr(torch.optim.SGD, "step", full)

@@ -51,9 +51,10 @@ def test_what_was_drawn_before_does_not_matter(data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eval_every": 0}, "eval_every: expected a positive number, found 0"),
-        ({"save_every": -1}, "save_every: expected a positive number, found -1"),
-        ({"eval_batch_size": 0}, "eval_batch_size: expected a positive number, found 0"),
+        ({"eval_every": 0}, "eval_every: expected a positive integer, found 0"),
+        ({"save_every": -1}, "save_every: expected a positive integer, found -1"),
+        ({"eval_every": 2.5}, "eval_every: expected a positive integer, found 2.5"),
+        ({"eval_batch_size": 0}, "eval_batch_size: expected a positive integer, found 0"),
         ({"compile": "fast"}, "compile: expected one of default, .* found 'fast'"),
         ({"device": "gpu"}, "device: expected cuda"),
         ({"precision": "fp8"}, "precision: expected auto"),
