@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from mixer.commands import COMMANDS, command_parser, extra_for, load
+from mixer.files import survive_any_name
 
 _DESCRIPTION = """\
 MLP-Mixer in PyTorch: the notebooks, Google's official checkpoints, fine-tuning.
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Errors of the reader's making are one line on stderr; a fault of ours keeps its traceback.
     """
+    survive_any_name(sys.stdout)
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

@@ -1,22 +1,40 @@
 """Files: where data and checkpoints are kept, and how a file is written whole or not at all."""
 
+import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 StrPath = str | os.PathLike[str]
+
+# What a file system without locks answers.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def data_dir() -> Path:
     """The folder of data sets and checkpoints: ``MIXER_DATA``, else the user's cache."""
     chosen = os.environ.get("MIXER_DATA")
     return Path(chosen).expanduser() if chosen else user_cache_path("mixer", appauthor=False)
+
+
+def settle_data_dir() -> None:
+    """Make a relative ``MIXER_DATA`` absolute, for processes that are started in other folders."""
+    if os.environ.get("MIXER_DATA"):
+        os.environ["MIXER_DATA"] = str(data_dir().absolute())
+
+
+def survive_any_name(stream: Any) -> None:
+    """Print what the stream's encoding lacks, as names of files may, by its number."""
+    if getattr(stream, "errors", None) == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def user_number() -> int:
@@ -47,6 +65,34 @@ def write_text(path: StrPath, text: str) -> None:
     """Write a text file, UTF-8, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+@contextmanager
+def locked(path: Path, say_waiting: Callable[[], None], patience: float = 0.2) -> Iterator[None]:
+    """Inside, no other process holds the lock ``path``; one that does is waited for.
+
+    A killed process leaves it free. Where a file system has no locks, a warning says so, and it
+    goes on without.
+
+    Args:
+        path: of the lock's file.
+        say_waiting: called once if the lock is not free after ``patience`` seconds.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        say_waiting()
+        lock.acquire()
+    except (NotImplementedError, OSError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
+            raise
+        said = f"cannot be locked ({error}); see to it that no second process writes there"
+        warnings.warn(f"{path.parent}: {said}", stacklevel=3)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_leftovers(folder: Path) -> None:

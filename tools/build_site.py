@@ -277,7 +277,10 @@ def replace_folder(new: Path, old: Path) -> None:
         raise SystemExit(
             f"{old} holds something else than a site built by this command: choose another folder"
         )
-    shutil.rmtree(old, ignore_errors=True)
+    # Where it is a link, what it leads to.
+    old = old.resolve()
+    if old.exists():
+        shutil.rmtree(old)
     old.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(new, old)
 

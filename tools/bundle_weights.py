@@ -21,6 +21,8 @@ whether the command still gives them.
 
 import argparse
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -239,8 +241,12 @@ def main() -> None:
     target = args.weights / f"{args.name}.npz"
     recipe_of(settings_of(args.run_folder))
     trained = mixer.from_npz(args.run_folder / ("best.npz" if args.best else "model.npz"))
-    mixer.save_npz(trained, target, dtype=np.float16)
-    record = record_of(target, args.name, args)
+    # The old weights stand until their record can be written as well.
+    with tempfile.TemporaryDirectory(dir=args.weights) as folder:
+        new = Path(folder) / target.name
+        mixer.save_npz(trained, new, dtype=np.float16)
+        record = record_of(new, args.name, args)
+        os.replace(new, target)
     write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, accuracy {record['accuracy']:.4f}")
 

@@ -22,6 +22,8 @@ from mixer.checkpoint.layout import OFFICIAL, CheckpointError, shown
 
 # Bytes of a member that may be its header; NumPy itself refuses longer ones.
 _HEADER_BYTES = 10_240
+# Bytes that one of deflate's can stand for (zlib's technical details).
+_MOST_INFLATED = 1032
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -108,6 +110,7 @@ class Archive:
             # Others inflate without a limit, and NumPy does not write them.
             problem = "expected stored or deflated numbers, found another compression"
             raise CheckpointError(f"{self.path}: {shown(name)}: {problem}")
+        self._check_length(name, member)
         try:
             with self.zip.open(member) as file:
                 first = io.BytesIO(file.read(_HEADER_BYTES))
@@ -145,6 +148,14 @@ class Archive:
     def _unreadable(self, name: str, error: Exception) -> CheckpointError:
         kind = type(error).__name__
         return CheckpointError(f"{self.path}: {shown(name)}: cannot be read ({kind}: {error})")
+
+    def _check_length(self, name: str, member: zipfile.ZipInfo) -> None:
+        """A length that no file of this size can inflate to would ask for memory in vain."""
+        deflated = member.compress_type == zipfile.ZIP_DEFLATED
+        most = member.compress_size * (_MOST_INFLATED if deflated else 1)
+        if member.file_size > most or member.compress_size > self.path.stat().st_size:
+            lengths = f"expected at most {most} bytes, found {member.file_size}"
+            raise CheckpointError(f"{self.path}: {shown(name)}: {lengths}")
 
     def _check_dtype(self, name: str, dtype: np.dtype) -> None:
         if dtype.hasobject:

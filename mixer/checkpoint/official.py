@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mixer.checkpoint import transfer
 from mixer.checkpoint.architecture import config_of, parameter_shapes
 from mixer.checkpoint.archive import Archive
 from mixer.checkpoint.layout import CheckpointError, official_name
 from mixer.config import get_config
-from mixer.files import check_writable, data_dir
+from mixer.files import check_writable, data_dir, locked
 
 OFFICIAL_URL = "https://storage.googleapis.com/mixer_models"
 
@@ -159,17 +157,13 @@ def download(
 @contextmanager
 def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
     """Hold the lock of a download; who has to wait for it is told so."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=2.0)
-    except Timeout:
+
+    def say() -> None:
         if progress:
             print(f"{path.name}: another process is fetching it", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
+
+    with locked(path.with_name(f".{path.name}.lock"), say, patience=2.0):
         yield
-    finally:
-        lock.release()
 
 
 def _fetch_right(url: str, part: Path, name: str, limits: tuple[int, float, float, bool]) -> None:

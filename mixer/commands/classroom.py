@@ -64,5 +64,5 @@ def run(args: argparse.Namespace) -> int:
         print(download(name, data / "checkpoints"))
     if args.packages:
         fetch_packages(args.folder.resolve() / "packages")
-    print(f"Hand round {args.folder}; set MIXER_DATA to its folder data.")
+    print(f"Hand round {args.folder}; set MIXER_DATA to its folder data, here {data.absolute()}.")
     return 0

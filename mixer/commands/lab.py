@@ -7,6 +7,7 @@ import webbrowser
 from pathlib import Path
 
 from mixer.commands import command_parser, series
+from mixer.files import settle_data_dir
 
 NAME = "lab"
 HELP = "open a notebook in JupyterLab"
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     number = int(arguments.pop(0)) if arguments and arguments[0].isdigit() else 1
     (notebook,) = series.notebooks([number])
+    settle_data_dir()
     from jupyterlab.labapp import LabApp
 
     paths = [str(_SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]

@@ -18,6 +18,9 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def describe() -> tuple[str, str]:
     """Device and precision of training, such as ``("cpu, AMD EPYC, 2 cores", "fp32")``."""
+    # Which of several is the first that PyTorch sees is for it to say.
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "").strip() not in ("", "-1"):
+        return _ask_torch()
     if gpu := _nvidia():
         return gpu
     if sys.platform == "darwin" and platform.machine() == "arm64":
@@ -66,6 +69,8 @@ def _nvidia() -> tuple[str, str] | None:
     found = re.findall(r"^(.+), (\d+)\.\d+$", done.stdout, re.MULTILINE)
     if done.returncode or not found:
         return None
+    if len(set(found)) > 1:
+        return _ask_torch()
     name, capability = found[0]
     others = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return f"cuda, {name}{others}", "bf16" if int(capability) >= 8 else "fp16"

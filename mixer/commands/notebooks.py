@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer.commands import series
-from mixer.files import check_writable, write_text
+from mixer.files import check_writable, settle_data_dir, write_text
 
 NAME = "notebooks"
 HELP = "run notebooks without a browser, into executed copies and HTML"
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         found = f"found {args.output}, where the stored notebooks are"
         raise ValueError(f"output: expected another folder, {found}")
     check_writable(args.output, "output folder")
+    settle_data_dir()
     failed = False
     for path in paths:
         started = time.monotonic()

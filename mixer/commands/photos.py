@@ -1,5 +1,6 @@
 """Photos as a model takes them."""
 
+import glob
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ CROP = 0.875
 
 
 def check_photos(texts: list[str]) -> list[Path]:
-    """The files, none of which is opened.
+    """The files, none of which is opened; of a pattern such as ``*.jpg`` all that match.
 
     Raises:
         ValueError: a folder, an address, or nothing at all.
     """
+    photos: list[Path] = []
     for text in texts:
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
             raise ValueError(f"{text}: expected the file of a photo, found an address; fetch it")
@@ -24,8 +26,13 @@ def check_photos(texts: list[str]) -> list[Path]:
             hint = f"name its files, such as {text.rstrip('/')}/*.jpg"
             raise ValueError(f"{text}: expected the file of a photo, found a folder; {hint}")
         if not Path(text).exists():
-            raise ValueError(f"{text}: expected the file of a photo, found no such file")
-    return [Path(text) for text in texts]
+            # Windows hands patterns on as they were typed.
+            if not (matching := sorted(map(Path, glob.glob(text)))):
+                raise ValueError(f"{text}: expected the file of a photo, found no such file")
+            photos += matching
+        else:
+            photos.append(Path(text))
+    return photos
 
 
 def read_photo(path: Path) -> "Tensor":

@@ -127,7 +127,7 @@ def as_json(
     for photo, error in errors:
         photos.append({"photo": str(photo), "error": error})
     about = {"checkpoint": str(path), "image_size": model.config.image_hw}
-    return json.dumps({**about, "photos": photos}, indent=1, ensure_ascii=False)
+    return json.dumps({**about, "photos": photos}, indent=1)
 
 
 def check_figure(path: Path, photos: int) -> None:
@@ -154,12 +154,13 @@ def draw(path: Path, found: list[tuple[Path, list[Guess]]]) -> None:
     for (photo, guessed), (left, right) in zip(found, grid, strict=True):
         left.imshow(read_photo(photo).permute(1, 2, 0).byte().numpy())
         left.set_axis_off()
-        left.set_title(photo.name)
-        names = [guess.name for guess in guessed]
+        # Neither is a formula, whatever signs it has.
+        left.set_title(_shown(photo.name), parse_math=False)
+        names = [_shown(guess.name) for guess in guessed]
         shares = [100 * guess.probability for guess in guessed]
         bars = right.barh(range(len(names)), shares, color=drawing.COLORS["blue"])
         right.bar_label(bars, labels=[f"{share:.1f} %" for share in shares], padding=3)
-        right.set_yticks(range(len(names)), names)
+        right.set_yticks(range(len(names)), names, parse_math=False)
         right.invert_yaxis()
         right.set_xlim(0, 115)
         right.set_xticks(range(0, 101, 20))
@@ -167,3 +168,8 @@ def draw(path: Path, found: list[tuple[Path, list[Guess]]]) -> None:
     with replacing(path) as file:
         figure.savefig(file, format=path.suffix.lower().lstrip("."))
     print(f"figure: {path}", file=sys.stderr)
+
+
+def _shown(name: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return name.encode("utf-8", "replace").decode()

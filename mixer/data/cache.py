@@ -10,21 +10,24 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from mixer.files import replacing
+from mixer.files import locked, replacing
 
 # To be raised when other pixels come out of the same files.
 VERSION = 1
@@ -84,10 +87,10 @@ def key_of(paths: Sequence[Path], root: Path, *settings: Any) -> str:
 
 
 class Cache:
-    """The decoded images of one split of a folder: ``<stem>.bin`` and ``<stem>.npz``.
+    """The decoded images of one split of a folder: ``<stem>-<key>.bin`` and ``….npz``.
 
     Args:
-        stem: path without ending.
+        stem: path without key and ending; what was kept there under other keys goes.
         paths: the files, in order.
         key: of files and settings.
         read: decodes one file; raises ``ValueError`` for one that cannot be read. It goes to worker
@@ -95,7 +98,10 @@ class Cache:
     """
 
     def __init__(self, stem: Path, paths: Sequence[Path], key: str, read: Read) -> None:
-        self.bytes_path, self.index_path = Path(f"{stem}.bin"), Path(f"{stem}.npz")
+        self.stem = stem
+        # Other files than those of another key: who has mapped them keeps what they are.
+        own = f"{stem}-{key[:12]}"
+        self.bytes_path, self.index_path = Path(f"{own}.bin"), Path(f"{own}.npz")
         self.paths, self.key, self.read = paths, key, read
 
     def fill(self, skip_unreadable: bool, what: str) -> Index:
@@ -107,7 +113,8 @@ class Cache:
         """
         index = self._index(skip_unreadable)
         if len(index.shapes) < len(self.paths):
-            with _locked(self.bytes_path.with_suffix(".lock"), what):
+            waiting = f"{what}: another process decodes the images; waiting for it"
+            with locked(self.bytes_path.with_suffix(".lock"), partial(print, waiting, flush=True)):
                 # Another process may have gone on meanwhile.
                 index = self._index(skip_unreadable)
                 if len(index.shapes) < len(self.paths):
@@ -136,6 +143,7 @@ class Cache:
             # beside new bytes.
             self.index_path.unlink(missing_ok=True)
             self.bytes_path.unlink(missing_ok=True)
+        self._forget_others()
         with open(self.bytes_path, "ab") as file:
             file.truncate(index.num_bytes())
             file.seek(0, os.SEEK_END)
@@ -143,6 +151,14 @@ class Cache:
                 self._decode(index, file, skip_unreadable, what)
             finally:
                 self._record(index, file)
+
+    def _forget_others(self) -> None:
+        """Delete what was decoded of other files, unless this system keeps it as it is mapped."""
+        for ending in ("bin", "npz"):
+            for old in self.stem.parent.glob(f"{self.stem.name}-*.{ending}"):
+                if old not in (self.bytes_path, self.index_path):
+                    with suppress(OSError):
+                        old.unlink()
 
     def _decode(self, index: Index, file: Any, skip_unreadable: bool, what: str) -> None:
         recorded = time.monotonic()
@@ -168,21 +184,6 @@ class Cache:
         index.write(self.index_path)
 
 
-@contextmanager
-def _locked(path: Path, what: str) -> Iterator[None]:
-    """Inside, no other process fills the same cache. A killed process leaves its lock free."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0.2)
-    except Timeout:
-        print(f"{what}: another process decodes the images; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class _Files(Dataset):
     """Decoded images, or why they cannot be read."""
 
@@ -199,6 +200,21 @@ class _Files(Dataset):
             return str(error)
 
 
+def _end_with(parent: int, worker: int) -> None:
+    """Let this worker process end soon after its parent.
+
+    PyTorch's own watch takes whoever is the parent when it begins: of a worker whose parent was
+    killed before that, it makes an orphan that waits for ever.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _as_it_is(item: Any) -> Any:
     return item
 
@@ -210,16 +226,34 @@ def _decoded(paths: Sequence[Path], read: Read) -> Iterator[np.ndarray | str]:
     # A process that was made to end with its parent may have none of its own.
     if len(paths) < WORTH_WORKERS or multiprocessing.current_process().daemon:
         workers = 0
-    way = "fork" if sys.platform == "linux" else "spawn"
+    if workers and sys.platform != "linux":
+        # Processes would have to be started afresh there, and run a script again that does not
+        # protect itself.
+        yield from _by_threads(paths, read, workers)
+        return
     yield from DataLoader(
         _Files(paths, read),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=8 if workers else None,
-        multiprocessing_context=way if workers else None,
+        multiprocessing_context="fork" if workers else None,
         # Arrays of NumPy travel through pipes; tensors would go through shared memory, of which
         # containers have little.
         collate_fn=_as_it_is,
+        worker_init_fn=partial(_end_with, os.getpid()),
         # Its own, so that torch's global one is not touched.
         generator=Generator(),
     )
+
+
+def _by_threads(paths: Sequence[Path], read: Read, workers: int) -> Iterator[np.ndarray | str]:
+    files = _Files(paths, read)
+    coming: deque[Future[np.ndarray | str]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for place in range(len(files)):
+            coming.append(pool.submit(files.__getitem__, place))
+            # No more images in memory than these.
+            if len(coming) > 8 * workers:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

@@ -47,13 +47,15 @@ def load_folder(
     for note in layout.notes:
         warnings.warn(f"{root}: {note}", stacklevel=3)
     place = _place(keep_in or data_dir(), root, image_hw)
-    train, y_train = _decoded(layout, "train", place, image_hw, skip_unreadable)
-    _, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
+    # Each is mapped at once: another process may put a changed folder's in their place.
+    cache, train, y_train = _decoded(layout, "train", place, image_hw, skip_unreadable)
+    stored = _store(cache.bytes_path, train, image_hw)
+    cache, _, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
+    x_test = map_file(cache.bytes_path)[0].view(len(y_test), 3, *image_hw)
     layout.check(y_train.tolist(), y_test.tolist())
     # Else sorted by class.
     order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))
-    x_train = _store(place / "train.bin", train, image_hw).take(order)
-    x_test = map_file(place / "test.bin")[0].view(len(y_test), 3, *image_hw)
+    x_train = stored.take(order)
     name, classes = root.resolve().name, tuple(layout.classes)
     return ImageData(name, x_train, y_train[order], x_test, y_test, classes)
 
@@ -63,13 +65,15 @@ def _place(keep_in: Path, root: Path, image_hw: tuple[int, int]) -> Path:
     whole = root.resolve()
     mark = hashlib.sha256(str(whole).encode(errors="surrogateescape")).hexdigest()[:12]
     height, width = image_hw
-    return keep_in / "folders" / f"{whole.name}-{height}x{width}-{mark}"
+    # Names may have 255 bytes.
+    name = whole.name.encode(errors="surrogateescape")[:100].decode(errors="ignore")
+    return keep_in / "folders" / f"{name}-{height}x{width}-{mark}"
 
 
 def _decoded(
     layout: Layout, name: str, place: Path, image_hw: tuple[int, int], skip_unreadable: bool
-) -> tuple[Index, Tensor]:
-    """The index of a split's images, and the labels of those that can be read."""
+) -> tuple[Cache, Index, Tensor]:
+    """The files of a split's images, their index, and the labels of those that can be read."""
     split: Split = getattr(layout, name)
     read = partial(read_detailed if name == "train" else read_small, image_hw=image_hw)
     key = key_of(split.paths, layout.root, name, image_hw, DETAIL)
@@ -77,7 +81,8 @@ def _decoded(
     try:
         if not place.is_dir():
             check_writable(place, "folder for decoded images")
-        index = Cache(place / name, split.paths, key, read).fill(skip_unreadable, what)
+        cache = Cache(place / name, split.paths, key, read)
+        index = cache.fill(skip_unreadable, what)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(f"{place}: cannot be written or read ({reason}); {REMEDY}") from error
@@ -85,7 +90,7 @@ def _decoded(
         found = f"left out {len(unreadable)} unreadable images, first {unreadable[0]}"
         warnings.warn(f"{split.folder}: {found}", stacklevel=4)
     labels = [label for place, label in enumerate(split.labels) if place not in index.errors]
-    return index, torch.tensor(labels)
+    return cache, index, torch.tensor(labels)
 
 
 def _store(path: Path, index: Index, image_hw: tuple[int, int]) -> ImageStore:

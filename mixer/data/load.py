@@ -130,6 +130,9 @@ def read_npz(path: Path, name: str) -> ImageData:
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
+    # Permission that lacks is no damage: this raises.
+    with open(path, "rb"):
+        pass
     if not zipfile.is_zipfile(path):
         found = "half-downloaded, or no .npz archive at all"
         raise ValueError(f"{path}: {found}; delete it and load it again")

@@ -134,7 +134,8 @@ def _split_folder(root: Path, names: tuple[str, ...]) -> tuple[Path, list[str]]:
 def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    # A link that cannot be followed is no folder; Path.is_dir raises for some.
+    names = [entry.name for entry in folder.iterdir() if os.path.isdir(entry)]
     return sorted((name for name in names if not _is_of_system(name)), key=natural_key)
 
 
@@ -145,9 +146,9 @@ def _is_of_system(name: str) -> bool:
 def _read_split(folder: Path, classes: list[str]) -> Split:
     split = Split(folder)
     for entry in sorted(folder.iterdir()):
-        if entry.is_symlink() and not entry.exists():
+        if entry.is_symlink() and not os.path.exists(entry):
             split.unreadable.append(f"{entry}: expected a folder or an image, found a dead link")
-        elif entry.is_file() and not _is_of_system(entry.name) and is_image_name(entry.name):
+        elif os.path.isfile(entry) and not _is_of_system(entry.name) and is_image_name(entry.name):
             split.without_class += 1
     for label, name in enumerate(classes):
         before = len(split.paths)
@@ -173,7 +174,13 @@ def _walk(folder: Path, split: Split, above: tuple[tuple[int, int], ...]) -> Non
     for entry in entries:
         if _is_of_system(entry.name):
             continue
-        if entry.is_dir():
+        try:
+            is_folder = entry.is_dir()
+        except OSError as error:
+            found = f"a link that cannot be followed ({error.strerror})"
+            split.unreadable.append(f"{entry.path}: expected a folder or an image, found {found}")
+            continue
+        if is_folder:
             _walk(Path(entry.path), split, (*above, here))
         else:
             _add(entry, split)

@@ -88,13 +88,9 @@ class Batches:
         self.mixup_or_cutmix = mixup_or_cutmix(recipe, config.num_classes)
         self.stored: Ahead[Pictures] | None = None
         if isinstance(data.x_train, ImageStore):
-            self.stored = Ahead(partial(self._from_store, data.x_train), recipe.num_steps)
-
-    def _from_store(self, store: ImageStore, step: int) -> Pictures:
-        """This process's images of a step; it runs in the background, one step ahead."""
-        size = self.recipe.batch_size
-        rows = batch_indices(self.num_images, size, step, self.recipe.seed)
-        return store.batch(rows[distributed.own_slice(size)], rows)
+            # Not a method: in a ring of references the images would stay for long.
+            made = partial(_from_store, data.x_train, self.num_images, recipe)
+            self.stored = Ahead(made, recipe.num_steps)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) in [-1, 1] and their labels (B,), or (B, num_classes) if mixed."""
@@ -139,6 +135,12 @@ class Batches:
             return images
         groups = images.chunk(AUTO_AUGMENT_GROUPS)
         return torch.cat([self.auto_augment(group) for group in groups])
+
+
+def _from_store(store: ImageStore, num_images: int, recipe: Recipe, step: int) -> Pictures:
+    """This process's images of a step; it runs in the background, one step ahead."""
+    rows = batch_indices(num_images, recipe.batch_size, step, recipe.seed)
+    return store.batch(rows[distributed.own_slice(recipe.batch_size)], rows)
 
 
 def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:

@@ -19,7 +19,7 @@ from mixer.config import (
     parse_image_size,
 )
 from mixer.data import check_name, load_data
-from mixer.files import check_writable, sha256
+from mixer.files import check_writable, sha256, survive_any_name
 from mixer.model import MlpMixer, create_model
 from mixer.train import distributed
 from mixer.train.compiling import check_compile, compiler_message, is_compiler_error
@@ -214,6 +214,7 @@ def run(settings: Settings) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = parser().parse_args(arguments)
+    survive_any_name(sys.stdout)
     try:
         with distributed.joined(pick_device(args.device)):
             run(resolve(args))

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from mixer.checkpoint import OFFICIAL_FILES, bundled_names
+from mixer.config import MODELS
 from mixer.train.compiling import COMPILE_MODES
 from mixer.train.recipes import RECIPES, Recipe, flag_of
 
@@ -47,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         help="of the run; DATASET-WARMUP_STEPS sets data set, warm-up and steps unless given",
     )
     add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
-    known = ", ".join([*OFFICIAL_FILES, *bundled_names()])
+    ours = [name for name in bundled_names() if name in MODELS]
+    known = ", ".join([*OFFICIAL_FILES, *ours])
     add("--model_type", default="Mixer-B_16", help=f"{known}; from scratch any of mixer.MODELS")
     add("--pretrained_dir", help="the checkpoint, an .npz file (default: the one of that name)")
     add("--keep_head", action="store_true", help="start with the checkpoint's head, not a new one")

@@ -69,7 +69,11 @@ class Options:
         if self.read_every is None:
             object.__setattr__(self, "read_every", 1 if device.type == "cpu" else 20)
         if self.output_dir is not None:
-            object.__setattr__(self, "state_file", Path(self.output_dir) / STATE)
+            own = Path(self.output_dir) / STATE
+            if self.state_file is not None and Path(self.state_file) != own:
+                expected = f"none beside output_dir, where it is {own}"
+                raise ValueError(f"state_file: expected {expected}, found {self.state_file}")
+            object.__setattr__(self, "state_file", own)
 
     @property
     def chosen_device(self) -> torch.device:

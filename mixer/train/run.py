@@ -62,6 +62,11 @@ class Run:
         loop.scaler.load_state_dict(meta["scaler"])
         loop.history = History(**meta["history"])
         loop.step = meta["step"]
+        # Another number of parts would add up, and draw, in another order.
+        parts = meta.get("parts")
+        share = loop.recipe.batch_size // distributed.world_size()
+        if self.options.gradient_accumulation_steps is None and parts and share % parts == 0:
+            loop.accumulation = parts
         self._note_good_state(path)
 
     def to_the_end(self) -> History:
@@ -79,6 +84,9 @@ class Run:
                 self._save(stop > 0)
                 if stop and loop.step < total:
                     raise Stopped(self._stopped(total), stop)
+            # Where the end was moved to where the run stood already.
+            if loop.history.eval_steps[-1:] != [total]:
+                self._test_and_show()
         self._note_wall_time()
         loop.finish()
         if self.folder is not None:
@@ -141,7 +149,8 @@ class Run:
         if options.state_file is not None and self.first:
             self._note_wall_time()
             loop.history.note_speed(loop.recipe.batch_size)
-            more = {"step": loop.step, "history": asdict(loop.history)}
+            history = asdict(loop.history)
+            more = {"step": loop.step, "history": history, "parts": loop.accumulation}
             meta = {**self.settings, **more, "scaler": loop.scaler.state_dict()}
             arrays = state.collect(loop.model, loop.optimizers, loop.ema)
             state.write_state(options.state_file, arrays, meta)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.data import ImageData, ImageStore
+from mixer.data.dataset import StoredImages
 from mixer.files import StrPath, replacing
 from mixer.train.recipes import Recipe
 
@@ -89,7 +90,9 @@ def settings_of(
         "name": data.name,
         "train_images": int(len(data.x_train) * recipe.train_fraction),
         "classes": len(data.classes),
-        "crc": crc_of(data),
+        "crc": crc_of(data.x_train, data.y_train),
+        "test_images": len(data.x_test),
+        "test_crc": crc_of(data.x_test, data.y_test),
     }
     settings = {
         "recipe": asdict(recipe),
@@ -101,16 +104,16 @@ def settings_of(
     return json.loads(json.dumps(settings))
 
 
-def crc_of(data: ImageData) -> int:
-    """A check sum of the labels and of some images, to tell one training set from another."""
-    few = slice(None, None, max(1, len(data.x_train) // 16))
-    if isinstance(data.x_train, ImageStore):
+def crc_of(images: Tensor | StoredImages, labels: Tensor) -> int:
+    """A check sum of the labels and of some images, to tell one set from another."""
+    few = slice(None, None, max(1, len(images) // 16))
+    if isinstance(images, ImageStore):
         # The bytes themselves: what is worked out of them may differ between devices.
-        some = data.x_train.gather(torch.arange(len(data.x_train))[few]).pixels
+        some = images.gather(torch.arange(len(images))[few]).pixels
     else:
-        some = data.x_train[few]
-    labels = zlib.crc32(data.y_train.numpy(force=True).tobytes())
-    return zlib.crc32(some.numpy(force=True).tobytes(), labels)
+        some = images[few]
+    start = zlib.crc32(labels.numpy(force=True).tobytes())
+    return zlib.crc32(some.numpy(force=True).tobytes(), start)
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -132,3 +132,20 @@ def test_compressed_files_are_read(arrays, tmp_path):
 def test_shapes_that_are_compared_are_the_model_s(config):
     state = meta_model(config).state_dict()
     assert parameter_shapes(config) == {name: tuple(p.shape) for name, p in state.items()}
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_length_that_nothing_inflates_to(tmp_path, arrays, compression):
+    path, huge = tmp_path / "a.npz", 10**13
+    header = {"descr": "<f4", "fortran_order": False, "shape": (8, huge)}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, array in arrays.items():
+            file = io.BytesIO()
+            if name == "head/kernel":
+                np.lib.format.write_array_header_1_0(file, header)
+            else:
+                np.lib.format.write_array(file, array)
+            archive.writestr(f"{name}.npy", file.getvalue())
+        lying = archive.getinfo("head/kernel.npy")
+        lying.file_size += 8 * huge * 4
+    refused_at_once(path, "head/kernel: expected at most")

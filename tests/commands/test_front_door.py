@@ -168,3 +168,9 @@ def test_an_installed_wheel_says_where_the_notebooks_are(monkeypatch, tmp_path, 
     said = capsys.readouterr().err
     assert "do not come with the installed package: clone" in said
     assert Path("notebooks") not in list(tmp_path.iterdir())
+
+
+def test_which_gpu_is_the_first_is_pytorch_s_to_say(monkeypatch):
+    monkeypatch.setattr(machine, "_ask_torch", lambda: ("asked", "fp16"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert machine.describe() == ("asked", "fp16")

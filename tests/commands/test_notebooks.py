@@ -5,6 +5,7 @@ import pytest
 
 from mixer.__main__ import main
 from mixer.commands import notebooks, series
+from mixer.files import data_dir, settle_data_dir
 
 
 @pytest.fixture
@@ -51,3 +52,21 @@ def test_a_kernel_that_dies_stops_its_own_notebook_alone(checkout, capsys):
     said = capsys.readouterr().out.splitlines()
     assert "DeadKernelError: Kernel died" in said[0] and "ZeroDivisionError" in said[1]
     assert (checkout.parent / "out" / "01_short.html").exists()
+
+
+def test_a_relative_data_folder_is_the_same_for_kernels(checkout, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MIXER_DATA", "usb/data")
+    settle_data_dir()
+    assert data_dir() == tmp_path / "usb" / "data"
+    asked = []
+
+    def noted(path):
+        asked.append(data_dir())
+        return None, None
+
+    monkeypatch.setattr(notebooks, "execute", noted)
+    monkeypatch.setattr(notebooks, "keep", lambda notebook, path: None)
+    monkeypatch.setenv("MIXER_DATA", "usb/data")
+    assert main(["notebooks", "1", "--output", str(tmp_path / "done")]) == 0
+    assert asked == [tmp_path / "usb" / "data"]

@@ -1,6 +1,10 @@
 """``mixer predict``: the right model, the right pixels, the right names; refusals of one line."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -179,3 +183,23 @@ def test_the_package_s_best_is_the_one_whose_record_says_so():
     }
     of_cifar10 = {n: r["accuracy"] for n, r in records.items() if r["dataset"] == "cifar10"}
     assert checkpoints.best() == mixer.bundled(max(of_cifar10, key=of_cifar10.get))
+
+
+def test_a_pattern_that_no_shell_has_replaced(photo):
+    assert photos.check_photos([str(photo.with_name("*" + photo.suffix))]) == [photo]
+    with pytest.raises(ValueError, match="found no such file"):
+        photos.check_photos([str(photo.with_name("*.webp"))])
+
+
+def test_any_name_can_be_printed(photo, tmp_path):
+    names = ["写真.png", "cost_$5_and_$6.png"]
+    for name in names:
+        shutil.copy(photo, tmp_path / name)
+    command = [sys.executable, "-m", "mixer", "predict", *names, "--model", "Mixer-Nano_4"]
+    poor = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    options = {"cwd": tmp_path, "env": poor, "capture_output": True, "timeout": 120}
+    plain = subprocess.run([*command, "--figure", "seen.png"], **options)
+    assert plain.returncode == 0 and b"cost_$5_and_$6.png" in plain.stdout, plain.stderr
+    assert (tmp_path / "seen.png").stat().st_size > 1000
+    found = json.loads(subprocess.run([*command, "--json"], **options).stdout)
+    assert [seen["photo"] for seen in found["photos"]] == names

@@ -1,7 +1,9 @@
 """A folder is decoded once: again, changed, broken off, killed, by two processes, with detail."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from mixer.data import cache, folder, load_data, resize
 from mixer.data.pictures import read_picture
@@ -157,7 +161,7 @@ def test_of_two_processes_one_decodes_and_the_other_waits(pets, tmp_path):
 def test_damage_is_noticed(pets, read, damage):
     before = load(pets).x_train[:]
     (place,) = (pets.with_name("kept") / "folders").iterdir()
-    file = place / ("train.npz" if "index" in damage else "train.bin")
+    (file,) = place.glob("train-*.npz" if "index" in damage else "train-*.bin")
     content = file.read_bytes()
     file.unlink()
     if damage.startswith("half"):
@@ -197,6 +201,81 @@ def test_workers_decode_what_one_process_decodes(pets, monkeypatch, tmp_path):
     state = torch.get_rng_state()
     assert same(alone, load_data(f"folder:{pets}", root=tmp_path / "others", image_size=4))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_workers_are_asked_for_where_they_pay(pets, monkeypatch, tmp_path):
+    asked = []
+
+    def noted(*args, **options):
+        asked.append(options["num_workers"])
+        return DataLoader(*args, **options)
+
+    monkeypatch.setattr(cache, "DataLoader", noted)
+    load(pets)
+    monkeypatch.setattr(cache, "WORTH_WORKERS", 1)
+    monkeypatch.setattr(cache.os, "sched_getaffinity", lambda process: range(2), raising=False)
+    load_data(f"folder:{pets}", root=tmp_path / "others", image_size=4)
+    assert asked == [0, 0, 2, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_a_worker_ends_with_its_parent_also_if_it_was_late(monkeypatch):
+    worker = os.fork()
+    if not worker:
+        # As if the parent had been killed before the worker looked for it.
+        cache._end_with(os.getppid() + 1, 0)
+        time.sleep(60)
+        os._exit(0)
+    _, status = os.waitpid(worker, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+
+
+def test_where_processes_start_afresh_threads_decode(pets, monkeypatch, tmp_path):
+    """A script without its guard would start itself again, and wait for itself."""
+    alone = load(pets)
+    monkeypatch.setattr(cache, "WORTH_WORKERS", 1)
+    monkeypatch.setattr(cache.sys, "platform", "darwin")
+    monkeypatch.delattr(cache, "DataLoader")
+    assert same(alone, load_data(f"folder:{pets}", root=tmp_path / "others", image_size=4))
+
+
+def test_another_process_does_not_swap_the_pixels(pets, monkeypatch):
+    before = load(pets)
+    shutil.rmtree(pets.with_name("kept"))
+    decoded, changed = folder._decoded, []
+
+    def meanwhile(layout, name, *rest):
+        if name == "test" and not changed:
+            changed.append(picture(pets / "train" / "cat" / "new.png", 99, (4, 4)))
+            load(pets)
+        return decoded(layout, name, *rest)
+
+    monkeypatch.setattr(folder, "_decoded", meanwhile)
+    assert same(load(pets), before) and changed
+
+
+def test_pixels_of_files_that_have_changed_are_deleted(pets):
+    load(pets)
+    picture(pets / "train" / "cat" / "new.png", 99, (4, 4))
+    load(pets)
+    (place,) = (pets.with_name("kept") / "folders").iterdir()
+    assert len(list(place.glob("train-*.bin"))) == len(list(place.glob("train-*.npz"))) == 1
+
+
+def test_a_long_name_can_be_kept(pets, tmp_path):
+    long = tmp_path / ("写" * 80)
+    pets.rename(long)
+    assert len(load_data(f"folder:{long}", root=tmp_path / "kept", image_size=4).x_train) == 12
+
+
+def test_without_locks_a_warning_says_so(pets, monkeypatch):
+    def refused(lock, timeout=None):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    with pytest.warns(UserWarning, match="cannot be locked .*No locks available"):
+        data = load(pets)
+    assert len(data.x_train) == 12
 
 
 def test_what_was_unreadable_stays_so_until_it_is_mended(pets, read):

@@ -65,6 +65,15 @@ def test_a_dead_link_is_refused_or_counted(pets, place):
         assert len(load(pets, skip_unreadable=True).x_train) == 4
 
 
+@pytest.mark.parametrize("name", ["loop.jpg", "loop"])
+def test_a_link_that_cannot_be_followed_is_refused_or_counted(pets, name):
+    (pets / "train" / "cat" / name).symlink_to(pets / "train" / "cat" / name)
+    with pytest.raises(ValueError, match=rf"{name}: expected .*link.*--skip_unreadable"):
+        load(pets)
+    with pytest.warns(UserWarning, match="left out 1 unreadable"):
+        assert len(load(pets, skip_unreadable=True).x_train) == 4
+
+
 def test_a_link_to_a_folder_above_is_refused_or_counted(pets):
     (pets / "train" / "cat" / "again").symlink_to(pets / "train" / "cat")
     with pytest.raises(ValueError, match="again: expected a folder, found a link to one above it"):

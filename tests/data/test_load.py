@@ -176,3 +176,22 @@ def test_two_processes_write_the_same_file_at_once(root):
     assert seen <= {0, 10, 200}
     assert len(data.load_data("both").x_train.unique()) == 1
     assert [p.name for p in root.iterdir()] == ["both.npz"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read all")
+def test_a_file_that_may_not_be_read_is_not_called_damaged(root, small):
+    load.write_npz(root / "small.npz", small)
+    (root / "small.npz").chmod(0)
+    with pytest.raises(PermissionError):
+        data.load_data("small", root)
+
+
+def test_lacking_permission_is_not_damage(root, small, monkeypatch):
+    load.write_npz(root / "small.npz", small)
+
+    def refused(path, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(load, "open", refused, raising=False)
+    with pytest.raises(PermissionError):
+        data.load_data("small", root)

@@ -1,8 +1,11 @@
 """Images of different sizes: crops out of them; batches in memory or read ahead, bit for bit."""
 
+import gc
 import os
 import sys
+import threading
 import time
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -252,3 +255,39 @@ def test_a_file_that_is_larger_than_memory_is_mapped(tmp_path):
     pixels[0] = 9
     with open(path, "rb") as file:
         assert file.read(1) == b"\7"
+
+
+@pytest.mark.parametrize(("spare", "resident"), [(0, True), (-1, False)])
+def test_a_third_of_the_free_memory_is_theirs(store, short_of_memory, spare, resident):
+    short_of_memory(3 * store.pixels.nbytes + spare)
+    assert (store.to("cpu").resident is not None) == resident
+
+
+def test_images_go_with_the_batches(store, short_of_memory):
+    """In a ring of references they would fill a GPU until Python looks for such."""
+    short_of_memory(0)
+    made = batches.Batches(data_of(store.to("cpu")), RECIPE, TINY)
+    made(0)
+    left = weakref.ref(made)
+    gc.disable()
+    try:
+        del made
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_the_next_batch_is_read_in_the_background(store, short_of_memory, monkeypatch):
+    short_of_memory(0)
+    there = store.to("cpu")
+    read, names = type(there).batch, []
+
+    def noted(self, *rows):
+        names.append(threading.current_thread().name)
+        return read(self, *rows)
+
+    monkeypatch.setattr(type(there), "batch", noted)
+    make = batches.Batches(data_of(there), RECIPE, TINY)
+    make(0)
+    make(1)
+    assert all(name.startswith("mixer-ahead") for name in names[1:]) and len(names) >= 2

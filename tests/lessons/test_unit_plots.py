@@ -128,12 +128,6 @@ def test_tint_leaves_zero_grey_and_colours_the_rest() -> None:
     assert found[3, 0, 2] > found[3, 0, 0] + 50
 
 
-if __name__ == "__main__":
-    plots.use_style()
-    for name, make in FIGURES.items():
-        Image.fromarray(shrunk(make()).round().astype(np.uint8)).save(BASELINE / f"{name}.png")
-
-
 def test_waves_stand_in_the_middle_of_their_pixels() -> None:
     grids = np.random.default_rng(0).normal(size=(2, 7, 7))
     bottom = plots.unit_waves(grids, ["a", "b"]).axes[2]
@@ -180,3 +174,9 @@ def test_cards_hold_pictures_of_any_shape(shape: tuple[int, int]) -> None:
             beside = one[1] <= other[0] or other[1] <= one[0]
             below = one[3] <= other[2] or other[3] <= one[2]
             assert beside or below
+
+
+if __name__ == "__main__":
+    plots.use_style()
+    for name, make in FIGURES.items():
+        Image.fromarray(shrunk(make()).round().astype(np.uint8)).save(BASELINE / f"{name}.png")

@@ -156,11 +156,8 @@ def test_what_notebook_6_says_of_twins():
     assert all(a > b > 20 for a, b in zip(alike[3:], opposite[3:], strict=True))
 
 
-def test_what_notebook_6_says_of_filters_and_influence():
+def test_what_notebook_6_says_of_influence():
     told = printed_by("06")
-    fine = re.findall(r"mean frequency ([\d.]+) to ([\d.]+) cycles", told)
-    pure = re.findall(r"(\d+)% to (\d+)% are a pure mean", told)
-    assert float(fine[0][1]) < float(fine[1][0]) and int(pure[0][1]) < int(pure[1][0])
     own = {
         name: [int(share) for share in row.split("% ")]
         for name, row in re.findall(r"(\S[\w ]*\S) +own patch .*8: (.*)%", told)

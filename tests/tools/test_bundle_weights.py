@@ -195,3 +195,16 @@ def test_the_record_s_command_gives_the_recorded_losses(
 def test_the_best_weights_count_to_their_step(tool: ModuleType) -> None:
     history = History(steps=list(range(9)), eval_steps=[3, 6, 9], test_accuracy=[0.2, 0.4, 0.4])
     assert tool.best_step(history) == 6
+
+
+def test_old_weights_stand_where_no_record_can_be_made(
+    tool: ModuleType, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{NAME}.npz").write_bytes(b"old weights")
+    arguments = [str(run_folder), NAME, "--command", COMMAND, "--weights", str(tmp_path)]
+    arguments += ["--earlier", str(tmp_path / "nowhere"), COMMAND]
+    monkeypatch.setattr(sys, "argv", ["bundle_weights.py", *arguments])
+    with pytest.raises(ValueError, match="expected to have begun with"):
+        tool.main()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.npz"]
+    assert (tmp_path / f"{NAME}.npz").read_bytes() == b"old weights"

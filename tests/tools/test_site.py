@@ -230,3 +230,14 @@ def test_the_search_knows_the_text_of_the_notebooks(built):
 def test_no_path_of_a_machine(built):
     for path in [*pages(built), built / "searchindex.js"]:
         assert str(ROOT) not in path.read_text(encoding="utf-8"), path
+
+
+def test_a_link_to_an_earlier_site_stays_one(tmp_path):
+    earlier, new = tmp_path / "earlier", tmp_path / "new"
+    for folder in (earlier, new):
+        folder.mkdir()
+        (folder / site.MARKER).touch()
+    (new / "index.html").touch()
+    (tmp_path / "link").symlink_to(earlier)
+    site.replace_folder(new, tmp_path / "link")
+    assert (tmp_path / "link" / "index.html").exists() and (tmp_path / "link").is_symlink()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 import warnings
@@ -13,7 +14,8 @@ import torch
 from helpers import NANO, same_weights
 
 import mixer
-from mixer.train import RECIPES, Recipe, cli
+from mixer.config import get_config
+from mixer.train import RECIPES, Recipe, cli, flags
 from mixer.train.recipes import flag_of
 
 
@@ -196,3 +198,11 @@ def test_the_module_runs_and_its_help_has_the_flags():
         --image_size --precision --compile --resume --device"""
     for flag in flags.split():
         assert flag in shown.stdout
+
+
+def test_every_model_type_that_the_help_names_is_one():
+    text = " ".join(flags.parser().format_help().split())
+    named = re.search(r"--model_type MODEL_TYPE (.*?); from scratch", text)[1].split(", ")
+    assert "Mixer-Nano_4" in named and len(named) > 4
+    for name in named:
+        get_config(name.replace("- ", "-"))

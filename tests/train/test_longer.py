@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from helpers import NANO, SHORT, run, same_weights, tiny_model
+from helpers import DROPPING, NANO, SHORT, run, same_weights, tiny_model
 
-from mixer.train import Loop
+from mixer.train import Loop, training
 
 WSD = replace(SHORT, num_steps=6, decay_type="wsd", cooldown_steps=2)
 
@@ -97,3 +97,34 @@ def test_the_command_goes_on_or_says_why_not(command, capsys):
     assert command(*falling, name="digits-1_4") == 0
     assert command(*falling, "--resume", "--num_steps", 8, name="digits-1_4") == 1
     assert "num_steps: 4 there, 8 now; at step 4 its rate was 0.015" in capsys.readouterr().err
+
+
+def test_an_end_moved_to_where_the_run_stands_is_tested(data, tmp_path, monkeypatch):
+    recipe = replace(WSD, cooldown_steps=0)
+    stopped_after(data, recipe, 4, tmp_path / "run", monkeypatch)
+    shorter = replace(recipe, num_steps=4)
+    found = run(tiny_model(), data, shorter, output_dir=tmp_path / "run", resume=True)
+    assert found.eval_steps == [4] and len(found.test_accuracy) == 1
+
+
+def test_a_resumed_run_goes_on_in_as_many_parts(data, tmp_path, monkeypatch):
+    """By then the free memory may ask for another number of them."""
+    recipe = replace(SHORT, stochastic_depth=0.3)
+    whole, resumed = tiny_model(config=DROPPING), tiny_model(config=DROPPING, seed=5)
+    parts = {"parts": 2}
+    monkeypatch.setattr(training, "pick_accumulation", lambda *_: parts["parts"])
+    run(whole, data, recipe)
+    step = Loop.run_step
+
+    def stopped(loop):
+        if loop.step == 3:
+            raise RuntimeError("stopped")
+        return step(loop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "run_step", stopped)
+        with pytest.raises(RuntimeError, match="stopped"):
+            run(tiny_model(config=DROPPING), data, recipe, output_dir=tmp_path, save_every=1)
+    parts["parts"] = 3
+    run(resumed, data, recipe, output_dir=tmp_path, resume=True)
+    assert same_weights(whole, resumed)

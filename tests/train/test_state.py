@@ -125,6 +125,8 @@ def test_a_run_is_not_resumed_on_other_data_of_the_same_name(data, tmp_path):
     for other in (
         replace(data, y_train=data.y_train.flip(0)),
         replace(data, x_train=255 - data.x_train),
+        replace(data, y_test=data.y_test.flip(0)),
+        replace(data, x_test=255 - data.x_test),
     ):
         with pytest.raises(ValueError, match=r"crc: \d+ there, \d+ now"):
             run(tiny_model(), other, output_dir=tmp_path, resume=True)

@@ -107,3 +107,10 @@ def test_a_class_that_is_never_seen_is_said(data):
     sorted_data = replace(data, y_train=labels)
     with pytest.warns(UserWarning, match="the first 90% of the training images hold none of c$"):
         run(tiny_model(), sorted_data, replace(SHORT, num_steps=2, train_fraction=0.9))
+
+
+def test_a_state_has_one_place(tmp_path):
+    own = tmp_path / "state.npz"
+    assert Options(output_dir=tmp_path, state_file=own).state_file == own
+    with pytest.raises(ValueError, match="state_file: expected none beside output_dir"):
+        Options(output_dir=tmp_path, state_file=tmp_path / "elsewhere.npz")

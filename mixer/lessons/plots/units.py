@@ -80,8 +80,9 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
         extent = [edge - 1 / 8 for edge in (-width / 2, width / 2, height / 2, -height / 2)]
         scale: Style = {"cmap": SEQUENTIAL, "extent": extent, "aspect": width / height}
         waves = bottom.imshow(power / power.max(), vmin=0, vmax=1, **scale)
-        bottom.set_xticks([-(width // 2), 0, width // 2])
-        bottom.set_yticks([-(height // 2), 0, height // 2] if bottom is axes[1, 0] else [])
+        down, across = (height - 1) // 2, (width - 1) // 2
+        bottom.set_xticks([-across, 0, across])
+        bottom.set_yticks([-down, 0, down] if bottom is axes[1, 0] else [])
         row, column = np.unravel_index(power.argmax(), power.shape)
         y, x = row / 4 - height / 2, column / 4 - width / 2
         ring: Style = {
