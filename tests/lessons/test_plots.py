@@ -188,6 +188,13 @@ def test_bad_input_is_named() -> None:
         plots.token_tables({"X": [1, 2, 3]})
 
 
+def test_to_rgb_allows_for_a_little_overshoot() -> None:
+    photo = np.full((4, 4, 3), 200.0)
+    photo[0, 0, 0] = -0.4
+    assert plots.to_rgb(photo)[1, 1, 0] == 200 and plots.to_rgb(photo)[0, 0, 0] == 0
+    assert plots.to_rgb(np.full((4, 4, 3), 1.01))[0, 0, 0] == 255
+
+
 if __name__ == "__main__":
     plots.use_style()
     BASELINE.mkdir(exist_ok=True)
@@ -195,10 +202,3 @@ if __name__ == "__main__":
         Image.fromarray(shrunk(make_figure()).round().astype(np.uint8)).save(
             BASELINE / f"{figure_name}.png", optimize=True
         )
-
-
-def test_to_rgb_allows_for_a_little_overshoot() -> None:
-    photo = np.full((4, 4, 3), 200.0)
-    photo[0, 0, 0] = -0.4
-    assert plots.to_rgb(photo)[1, 1, 0] == 200 and plots.to_rgb(photo)[0, 0, 0] == 0
-    assert plots.to_rgb(np.full((4, 4, 3), 1.01))[0, 0, 0] == 255
