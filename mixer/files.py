@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import uuid
 import warnings
@@ -33,7 +34,7 @@ def settle_data_dir() -> None:
 
 def survive_any_name(stream: Any) -> None:
     """Print what the stream's encoding lacks, as names of files may, by its number."""
-    if getattr(stream, "errors", None) == "strict":
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")
 
 
@@ -68,27 +69,30 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, say_waiting: Callable[[], None], patience: float = 0.2) -> Iterator[None]:
-    """Inside, no other process holds the lock ``path``; one that does is waited for.
+def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> Iterator[None]:
+    """Inside, no other process, of this machine or of another one, holds the lock ``path``.
 
-    A killed process leaves it free. Where a file system has no locks, a warning says so, and it
-    goes on without.
+    The operating system holds it for the process, so that one that is killed leaves it free; its
+    file stays. Where a file system has no locks, a warning says so, and it goes on without.
 
     Args:
         path: of the lock's file.
-        say_waiting: called once if the lock is not free after ``patience`` seconds.
+        when_busy: called if another process still has it after ``patience`` seconds; unless it
+            raises, that process is waited for.
     """
-    lock = FileLock(path)
+    lock, busy = FileLock(path), False
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        say_waiting()
-        lock.acquire()
+        busy = True
     except (NotImplementedError, OSError) as error:
         if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
             raise
         said = f"cannot be locked ({error}); see to it that no second process writes there"
         warnings.warn(f"{path.parent}: {said}", stacklevel=3)
+    if busy:
+        when_busy()
+        lock.acquire()
     try:
         yield
     finally:

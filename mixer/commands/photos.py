@@ -27,7 +27,8 @@ def check_photos(texts: list[str]) -> list[Path]:
             raise ValueError(f"{text}: expected the file of a photo, found a folder; {hint}")
         if not Path(text).exists():
             # Windows hands patterns on as they were typed.
-            if not (matching := sorted(map(Path, glob.glob(text)))):
+            matching = sorted(path for path in map(Path, glob.glob(text)) if path.is_file())
+            if not matching:
                 raise ValueError(f"{text}: expected the file of a photo, found no such file")
             photos += matching
         else:

@@ -114,7 +114,8 @@ class Cache:
         index = self._index(skip_unreadable)
         if len(index.shapes) < len(self.paths):
             waiting = f"{what}: another process decodes the images; waiting for it"
-            with locked(self.bytes_path.with_suffix(".lock"), partial(print, waiting, flush=True)):
+            # One for all keys: who decodes a changed folder deletes the old pixels.
+            with locked(Path(f"{self.stem}.lock"), partial(print, waiting, flush=True)):
                 # Another process may have gone on meanwhile.
                 index = self._index(skip_unreadable)
                 if len(index.shapes) < len(self.paths):

@@ -43,7 +43,11 @@ def few_labels() -> tuple[list[int], dict[str, list[list[float]]], float]:
     numbers = [{size for row in rows.values() for size in row} for rows in every.values()]
     sizes = sorted(set.intersection(*numbers)) if numbers else []
     by_start = {
-        start: [[row[size] for size in sizes] for row in rows.values() if row.keys() >= set(sizes)]
+        start: [
+            [row[size] for size in sizes]
+            for _, row in sorted(rows.items())
+            if row.keys() >= set(sizes)
+        ]
         for start, rows in every.items()
     }
     return sizes, by_start, 1 / found["classes"]

@@ -108,7 +108,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def _set_older(precision: str) -> None:
-    """The setting from before torch 2.9, which recommends the newer one each time it is used."""
+    """The setting from before torch 2.9, which warns that there is a newer one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*new API settings to control TF32")
         torch.set_float32_matmul_precision(precision)

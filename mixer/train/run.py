@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mixer.train import distributed, state
+from mixer.train.compiling import GRAPH_MODES
 from mixer.train.device import describe_device, tf32
 from mixer.train.interrupt import FinishStep, Stopped
 from mixer.train.loop import Loop
@@ -62,12 +63,19 @@ class Run:
         loop.scaler.load_state_dict(meta["scaler"])
         loop.history = History(**meta["history"])
         loop.step = meta["step"]
-        # Another number of parts would add up, and draw, in another order.
-        parts = meta.get("parts")
-        share = loop.recipe.batch_size // distributed.world_size()
-        if self.options.gradient_accumulation_steps is None and parts and share % parts == 0:
-            loop.accumulation = parts
+        self._keep_parts(meta.get("parts", loop.accumulation))
         self._note_good_state(path)
+
+    def _keep_parts(self, parts: int) -> None:
+        """Unless it was asked for: another number of parts adds up, and draws, in another order."""
+        loop, options = self.loop, self.options
+        share = loop.recipe.batch_size // distributed.world_size()
+        chosen = options.gradient_accumulation_steps is not None or options.compile in GRAPH_MODES
+        if chosen or share % parts or parts == loop.accumulation:
+            return
+        loop.accumulation = parts
+        if self.first:
+            print(f"a batch goes on in {parts} parts of {share // parts} images, as it began")
 
     def to_the_end(self) -> History:
         """Make the steps that are left; returns the history of all."""

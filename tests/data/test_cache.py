@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from mixer.data import cache, folder, load_data, resize
 from mixer.data.pictures import read_picture
+from mixer.files import locked
 from mixer.train.cli import main
 
 
@@ -252,6 +253,21 @@ def test_another_process_does_not_swap_the_pixels(pets, monkeypatch):
 
     monkeypatch.setattr(folder, "_decoded", meanwhile)
     assert same(load(pets), before) and changed
+
+
+def test_a_changed_folder_waits_for_the_old_one(pets, monkeypatch):
+    """It would delete pixels that another process is still decoding."""
+    asked = []
+
+    def noted(path, when_busy):
+        asked.append(path.name)
+        return locked(path, when_busy)
+
+    monkeypatch.setattr(cache, "locked", noted)
+    load(pets)
+    picture(pets / "train" / "cat" / "new.png", 99, (4, 4))
+    load(pets)
+    assert asked == ["train.lock", "test.lock", "train.lock"]
 
 
 def test_pixels_of_files_that_have_changed_are_deleted(pets):

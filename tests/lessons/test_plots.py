@@ -42,7 +42,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "weight_grid": lambda: plots.weight_grid(
         torch.linspace(-9, 9, 6 * 16).sin().reshape(6, 4, 4), columns=3
     ),
-    "rgb_filter_grid": lambda: plots.rgb_filter_grid(filters(), columns=4),
     "curves": lambda: plots.curves(
         [0, 1, 2], {"train": [3, 2, 1], "test": [3, 2.5, 2]}, ylabel="loss"
     ),

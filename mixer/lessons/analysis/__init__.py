@@ -49,7 +49,6 @@ from mixer.lessons.analysis.tiles import keep_zeros
 from mixer.lessons.analysis.units import (
     UnitStatistics,
     describe_units,
-    embedding_filters,
     learned_part,
     similarity_of_units,
     starting_model,
@@ -66,7 +65,6 @@ __all__ = [
     "UnitStatistics",
     "UpdateNorms",
     "describe_units",
-    "embedding_filters",
     "even_receptive_field",
     "features_by_depth",
     "flops_by_part",

@@ -26,11 +26,6 @@ def token_mixing_units(model: MlpMixer, block: int, *, outputs: bool = False) ->
     return weight.detach().reshape(-1, *model.config.grid)  # (D_S, h, w)
 
 
-def embedding_filters(model: MlpMixer) -> Tensor:
-    """The filters of the patch embedding, one for each channel of a token: (C, 3, P, P)."""
-    return model.stem.weight.detach()
-
-
 def starting_model(config: MixerConfig, seed: int) -> MlpMixer:
     """The random model that a run with this seed began with, if it drew the weights first of all.
 

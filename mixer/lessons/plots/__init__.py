@@ -37,7 +37,6 @@ from mixer.lessons.plots.depth import heat_row, update_sizes
 from mixer.lessons.plots.diagram import architecture
 from mixer.lessons.plots.grids import (
     image_grid,
-    rgb_filter_grid,
     signed_limits,
     tile,
     to_rgb,
@@ -109,7 +108,6 @@ __all__ = [
     "patch_grid",
     "patch_sizes",
     "png_bundle",
-    "rgb_filter_grid",
     "rgb_filters_compared",
     "shift_curves",
     "show",

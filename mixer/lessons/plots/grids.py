@@ -145,11 +145,3 @@ def weight_grid(weights: ArrayLike | Tensor, *, columns: int = 16) -> Figure:
     fig = new_figure(WIDTH, WIDTH * canvas.shape[0] / canvas.shape[1] + 0.1)
     show_signed(bare(fig.subplots()), canvas)
     return fig
-
-
-def rgb_filter_grid(filters: ArrayLike | Tensor, *, columns: int = 16) -> Figure:
-    """Colour filters (N, 3, P, P), tiled: each scaled on its own, mid-grey is zero."""
-    canvas = tile(to_colors(filters), columns, fill=1.0)
-    fig = new_figure(WIDTH, WIDTH * canvas.shape[0] / canvas.shape[1] + 0.1)
-    bare(fig.subplots()).imshow(canvas, interpolation="nearest")
-    return fig
