@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 # How the profiler's operators are summed up; the first part that fits counts.
 PARTS = {
-    "matrix products": ("mm", "linear", "conv", "mkldnn"),
+    # nvjet, cutlass, xmma: what NVIDIA's libraries call them.
+    "matrix products": ("mm", "linear", "conv", "mkldnn", "nvjet", "cutlass", "xmma"),
     "GELU": ("gelu",),
     "LayerNorm": ("layer_norm",),
     "optimiser, averaging, clipping": ("adam", "lerp", "foreach", "norm"),

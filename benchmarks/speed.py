@@ -194,6 +194,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", help="these comparisons (default: all)")
+    add("--sides", nargs="+", metavar="SIDE", help="these sides alone (default: all of them)")
     add("--rounds", type=int, default=7, help="of each comparison, at most (default: 7)")
     add("--minutes", type=float, help="for each comparison: no round that would end later")
     add("--steps", type=int, help="of each side in a round (default: the comparison's)")
@@ -213,14 +214,22 @@ def arguments() -> argparse.Namespace:
     if unknown:
         known = ", ".join(args.comparisons)
         parser.error(f"--only: expected some of {known}, found {', '.join(unknown)}")
+    chosen = [args.comparisons[name] for name in args.only or args.comparisons]
+    known_sides = list(dict.fromkeys(side for one in chosen for side in one.sides))
+    unknown = [name for name in args.sides or [] if name not in known_sides]
+    if unknown:
+        known = ", ".join(known_sides)
+        parser.error(f"--sides: expected some of {known}, found {', '.join(unknown)}")
     return args
 
 
 def scaled(comparison: Comparison, args: argparse.Namespace) -> Comparison:
-    """The comparison with the sizes that were asked for."""
+    """The comparison with the sizes and the sides that were asked for."""
     changes = {name: getattr(args, name) for name in ("steps", "batch_size")}
     given = {name: value for name, value in changes.items() if value}
-    return replace(comparison, task=replace(comparison.task, **given))
+    wanted = args.sides or comparison.sides
+    sides = {name: side for name, side in comparison.sides.items() if name in wanted}
+    return replace(comparison, task=replace(comparison.task, **given), sides=sides)
 
 
 def main() -> int:

@@ -176,6 +176,18 @@ def test_a_new_model_predicts_nothing(images):
     assert torch.equal(logits, torch.zeros(2, 5))
 
 
+def test_a_seed_draws_the_same_weights_with_every_torch():
+    torch.manual_seed(42)
+    model = MlpMixer(MODELS["Mixer-Nano_4"])
+    first = model.stem.weight.flatten()[:4]
+    last = model.blocks[7].channel_mixing.fc2.weight.flatten()[-3:]
+    # As torch 2.11 drew them for the bundled checkpoints.
+    torch.testing.assert_close(first, torch.tensor([-0.0546363, -0.3218799, 0.1600253, -0.2200320]))
+    torch.testing.assert_close(
+        last, torch.tensor([0.0217232, -0.0079989, -0.0218139]), atol=1e-6, rtol=0
+    )
+
+
 def test_weights_start_as_in_flax():
     torch.manual_seed(0)
     model = mixer.create_model("Mixer-S_32", num_classes=10)

@@ -319,25 +319,27 @@ def weights_table() -> str:
 
 
 def speed_table() -> str:
-    """Every ratio that benchmarks/speed.py measured, comparison by comparison."""
+    """Every ratio that benchmarks/speed.py measured; of sides measured alone their speed."""
     head = ["what, where", "side", "images/s", "of a large product", "times as fast as", "range"]
     lines = [head, ["---"] * len(head)]
     for path in sorted(RESULTS.parent.glob("speed-*.json"), key=lambda path: path.stem):
         for found in stored(path.name)["comparisons"].values():
-            lines += [speed_row(found, ratio) for ratio in found["ratios"]]
+            alone = [{"side": name} for name in found["sides"]]
+            lines += [speed_row(found, ratio) for ratio in found["ratios"] or alone]
     return markdown(lines)
 
 
 def speed_row(found: dict[str, Any], ratio: dict[str, Any]) -> list[str]:
-    side = found["sides"][ratio["side"]]
+    side, rounds = found["sides"][ratio["side"]], found["rounds"]
     share = side.get("share_of_a_large_product")
+    times = [f"**{ratio['median']:.2f}** × {ratio['base']}"] if "base" in ratio else [""]
+    times.append(f"{ratio['low']:.2f} to {ratio['high']:.2f}" if "base" in ratio else "")
     return [
-        f"{found['what']}; {chip(found['machine'])}; {found['rounds']} rounds",
+        f"{found['what']}; {chip(found['machine'])}; {rounds} round{'s' * (rounds > 1)}",
         ratio["side"],
         f"{side['images_per_second']['median']:.0f}",
         f"{100 * share['median']:.0f} %" if share else "",
-        f"**{ratio['median']:.2f}** × {ratio['base']}",
-        f"{ratio['low']:.2f} to {ratio['high']:.2f}",
+        *times,
     ]
 
 

@@ -34,12 +34,16 @@ class Accuracy:
         if len(self.shares) > 1:
             text += f" ({100 * min(self.shares):.1f}–{100 * max(self.shares):.1f})"
         return (
-            f"{self.model:14}{self.recipe:45}{self.steps:>6,}{self.images:>8,}  {text:19}"
+            f"{self.model:14}{self.recipe:{WIDTH}}{self.steps:>6,}{self.images:>8,}  {text:19}"
             f"{self.source}"
         )
 
 
-HEADING = f"{'model':14}{'how it was trained':45}{'steps':>6}{'images':>8}  {'accuracy':19}kept in"
+# Of the longest recipe, and a space.
+WIDTH = 48
+HEADING = (
+    f"{'model':14}{'how it was trained':{WIDTH}}{'steps':>6}{'images':>8}  {'accuracy':19}kept in"
+)
 DATASETS = {"cifar10": "CIFAR-10", "tiny_imagenet32": "Tiny ImageNet"}
 
 

@@ -23,7 +23,7 @@ from mixer.train.optimizers import build_optimizers
 from mixer.train.readings import Reading, Readings
 from mixer.train.recipes import Recipe
 from mixer.train.run_folder import History
-from mixer.train.stepping import GuardedSteps
+from mixer.train.stepping import STEPS_WORTH_COMPILING, GuardedSteps
 
 # Of fp16's gradient scaler, which starts at 2^16.
 SMALLEST_SCALE = 2.0**-10
@@ -63,7 +63,8 @@ class Loop:
         whole: nn.Module = self.parallel or model
         self.forward: Callable[[Tensor], Tensor] = compiled(whole, model, compile)
         self.optimizers = build_optimizers(model, recipe)
-        self.stepper = GuardedSteps(self.optimizers, self.device, bool(compile))
+        is_long = recipe.num_steps >= STEPS_WORTH_COMPILING
+        self.stepper = GuardedSteps(self.optimizers, self.device, bool(compile) and is_long)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema: AveragedWeights | None = None
         if recipe.ema_decay:

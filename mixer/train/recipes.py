@@ -202,6 +202,17 @@ _NANO_UPSTREAM_2 = replace(
     mixup=0.3,
 )
 
+_NANO_UPSTREAM_GPU = replace(
+    _NANO_UPSTREAM,
+    num_steps=110 * 98,
+    warmup_steps=1000,
+    cooldown_steps=40 * 98,
+    batch_size=1024,
+    auto_augment="randaugment",
+    mixup=0.2,
+    cutmix=1.0,
+)
+
 RECIPES: dict[str, Recipe] = {
     "official": Recipe(),
     "cifar10-100_500": Recipe(num_steps=500, warmup_steps=100),
@@ -240,31 +251,38 @@ RECIPES: dict[str, Recipe] = {
         warmup_steps=400,
         label_smoothing=0.05,
     ),
-    # The same on a GPU, where minutes are enough for much longer runs; 97 and 48 steps of 1,024 are
-    # an epoch. An estimate, not measured, that both fit one call of 9 minutes: an image costs
-    # 0.46 GFLOP to train on (``cost.training_flops``), both runs together see 34.6 million images,
-    # so they need 1.6e16 FLOP, which is 160 s at 100 TFLOP/s, a tenth of what an H100 states for
-    # bf16. Their 33,750 steps may then take 16 ms each, and launching a step's kernels is what has
-    # to fit: about 1,500 of them, 10 ms, most of which are RandAugment's in 8 groups (Muon's are
-    # compiled into one graph there). Not in it: RandAugment waits for the device about a dozen
-    # times a step, when the small matrices of its geometric operations are copied there.
-    "nano-upstream-gpu": replace(
-        _NANO_UPSTREAM,
-        num_steps=150 * 97,
-        warmup_steps=1000,
-        cooldown_steps=40 * 97,
-        batch_size=1024,
-        auto_augment="randaugment",
-        mixup=0.2,
+    # The same on a GPU, where minutes are enough for much longer runs; 98 and 49 steps of 1,024 are
+    # an epoch. The bundled checkpoints were made by these, three at a time on an H200 within 9
+    # minutes (benchmarks/README.md). Small kernels, and RandAugment's waiting for the device about
+    # a dozen times a step, leave a GPU half idle under one of them alone.
+    "nano-upstream-gpu": _NANO_UPSTREAM_GPU,
+    # The same with Muon on token mixing as well: for the comparison in notebook 6.
+    "nano-upstream-muon-gpu": replace(
+        _NANO_UPSTREAM_GPU,
+        muon_parts="blocks",
+        token_mixing_learning_rate=None,
+        token_mixing_weight_decay=None,
     ),
     "nano-scratch-gpu": replace(
         _NANO_PRETRAIN,
         optimizer="muon",
         learning_rate=6e-3,
-        num_steps=400 * 48,
+        num_steps=250 * 49,
         warmup_steps=1000,
         batch_size=1024,
         stochastic_depth=0.1,
+    ),
+    # A tenth of the epochs of the run from scratch.
+    "nano-finetune-gpu": replace(
+        _NANO_PRETRAIN,
+        from_scratch=False,
+        optimizer="muon",
+        num_steps=40 * 49,
+        warmup_steps=100,
+        batch_size=1024,
+        learning_rate=3e-3,
+        weight_decay=0.1,
+        ema_decay=0.998,
     ),
 }
 

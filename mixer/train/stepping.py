@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+# Compiling Muon's step takes about a minute, which a short run does not win back.
+STEPS_WORTH_COMPILING = 5_000
+
 
 class GuardedSteps:
     """Sets the rates of some optimisers and lets them step, unless a flag on the device forbids it.

@@ -1,11 +1,15 @@
 """What benchmarks/README.md says of scripts and recipes is so."""
 
+import json
 import re
 from pathlib import Path
 
-from mixer import MODELS
-from mixer.cost import training_flops
-from mixer.train import RECIPES
+import pytest
+from torch.nn import functional as F
+
+from mixer.checkpoint import bundled, bundled_names, from_npz
+from mixer.lessons.analysis import starting_model, token_mixing_units
+from mixer.train import RECIPES, Recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -16,18 +20,31 @@ def test_every_script_is_named_and_every_name_is_a_script() -> None:
     assert named == {path.name for path in FOLDER.glob("*.py")}
 
 
-def test_the_estimate_for_a_gpu_follows_from_the_recipes() -> None:
-    recipes = [RECIPES[name] for name in ("nano-upstream-gpu", "nano-scratch-gpu")]
-    steps = sum(recipe.num_steps for recipe in recipes)
-    images = sum(recipe.num_steps * recipe.batch_size for recipe in recipes)
-    flops = training_flops(MODELS["Mixer-Nano_4"])
-    for said in (
-        f"{images / 1e6:.1f} million images",
-        f"{steps:,} steps",
-        f"{flops / 1e9:.3f} GFLOP an image",
-        f"{images * flops / 1e15:.1f} · 10¹⁵ FLOP",
-        f"{round(images / 540, -3):,.0f} images/s",
-        f"{1000 * 540 / steps:.0f} ms a step",
-        f"{images * flops / 540 / 1e12:.0f} TFLOP/s",
-    ):
-        assert said in " ".join(README.split()), said
+def test_what_it_says_of_the_runs_on_a_gpu_is_in_their_records() -> None:
+    page = " ".join(README.split())
+    for name in ("Mixer-Nano_4", "Mixer-Nano_4-muon", "Mixer-Nano_4-cifar10-scratch"):
+        record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+        assert record["machine"].startswith("NVIDIA H200, torch 2.11")
+        said = re.search(rf"(\d+) s at {record['images_per_second']:,}\b", page)
+        assert said is not None and round(int(said[1]) / 3600, 2) == record["hours"]
+    runs = json.loads((FOLDER / "results/cifar10.json").read_text(encoding="utf-8"))["runs"]
+    first, second = (f"{run['seconds']:.0f}" for run in runs if "H200" in run["machine"]["device"])
+    assert f"two fine-tunings {first} and {second} s" in page
+
+
+@pytest.mark.parametrize("name", [name for name in bundled_names() if "Nano" in name])
+def test_a_bundled_checkpoint_was_made_by_the_recipe_that_its_command_names(name: str) -> None:
+    record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+    words = record["command"].split()
+    assert Recipe(**record["recipe"]) == RECIPES[words[words.index("--recipe") + 1]]
+
+
+@pytest.mark.parametrize("name", ["Mixer-Nano_4", "Mixer-Nano_4-muon"])
+def test_the_start_of_a_bundled_checkpoint_can_be_drawn_again(name: str) -> None:
+    record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+    model = from_npz(bundled(name))
+    start = starting_model(model.config, record["recipe"]["seed"])
+    for block, recorded in enumerate(record["similarity_to_the_start"]):
+        now, then = (token_mixing_units(m, block).flatten() for m in (model, start))
+        assert float(F.cosine_similarity(now, then, dim=0)) == pytest.approx(recorded, abs=0.002)
+    assert max(record["similarity_to_the_start"]) > 0.15

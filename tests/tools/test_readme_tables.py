@@ -219,6 +219,19 @@ def test_speeds_of_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all("| training M; G; 7 rounds |" in line for line in others) and len(others) == 2
 
 
+def test_the_speed_of_a_side_that_was_measured_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
+    side = {"images_per_second": {"median": 4624.6}, "share_of_a_large_product": {"median": 0.447}}
+    alone = {"what": "training M", "rounds": 1, "sides": {"ours": side}, "ratios": []}
+    found = {"comparisons": {"b16": {**alone, "machine": {"device": "G"}}}}
+    (tmp_path / "speed-cuda.json").write_text(json.dumps(found))
+    assert figures.speed_table().splitlines()[2] == (
+        "| training M; G; 1 round | ours | 4625 | 45 % |  |  |"
+    )
+
+
 def test_what_a_folder_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
     assert len(figures.folder_table().splitlines()) == 2
@@ -272,5 +285,10 @@ def test_the_readme_s_sentences_on_speed_say_what_was_measured():
     assert f"trains {training} times as fast as with PyTorch's own tanh GELU" in readme
     forward = ratio("b16-forward", "timm with tanh")
     assert f"B/16 classifies {forward} times as many images as timm's with that GELU" in readme
+    gpu = json.loads((ROOT / "benchmarks/results/speed-cuda.json").read_text())["comparisons"]
+    ours = gpu["b16-training"]["sides"]["ours"]
+    speed = round(ours["images_per_second"]["median"], -2)
+    share = 100 * ours["share_of_a_large_product"]["median"]
+    assert f"On an H200 B/16 trains on {speed:,.0f} images a second, {share:.0f} % of" in readme
     folder = json.loads((ROOT / "benchmarks/results/folder_cache.json").read_text())
     assert f"photos are decoded once, in {folder['decode']['seconds'] / 60:.0f} minutes" in readme

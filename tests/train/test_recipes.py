@@ -1,13 +1,10 @@
 """Recipes: the official values, the schedules, and what is refused."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from helpers import SHORT, official_schedule
 
-from mixer import create_model
-from mixer.cost import training_flops
 from mixer.train import RECIPES, Recipe
 
 
@@ -103,18 +100,3 @@ def test_a_part_has_no_rate_where_the_whole_has_none(part):
     with pytest.raises(ValueError, match=rf"^{part}: expected none beside a learning_rate of 0"):
         Recipe(learning_rate=0.0, **{part: 0.1})
     assert getattr(Recipe(learning_rate=0.0, **{part: 0.0}), part) == 0.0
-
-
-def test_the_estimate_for_a_gpu_is_of_the_recipes_as_they_are():
-    recipes = [RECIPES["nano-upstream-gpu"], RECIPES["nano-scratch-gpu"]]
-    steps = sum(recipe.num_steps for recipe in recipes)
-    images = sum(recipe.num_steps * recipe.batch_size for recipe in recipes)
-    flops = images * training_flops(create_model("Mixer-Nano_4", 200).config)
-    root = Path(__file__).resolve().parents[2]
-    page = " ".join((root / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
-    code = " ".join((root / "mixer/train/recipes.py").read_text(encoding="utf-8").split())
-    assert f"{images / 1e6:.1f} million images, in {steps:,} steps of 1,024" in page
-    assert f"these are {flops / 1e15:.1f} · 10¹⁵ FLOP" in page
-    assert f"{9 * 60 / steps * 1000:.0f} ms a step" in page
-    assert f"{images / 1e6:.1f} million images" in code.replace(" # ", " ")
-    assert f"{steps:,} steps" in code.replace(" # ", " ")
