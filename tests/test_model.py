@@ -178,7 +178,7 @@ def test_a_new_model_predicts_nothing(images):
 
 def test_a_seed_draws_the_same_weights_with_every_torch():
     torch.manual_seed(42)
-    model = MlpMixer(MODELS["Mixer-Nano_4"])
+    model = MlpMixer(get_config("Mixer-Nano_4"))
     first = model.stem.weight.flatten()[:4]
     last = model.blocks[7].channel_mixing.fc2.weight.flatten()[-3:]
     # As torch 2.11 drew them for the bundled checkpoints.

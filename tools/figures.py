@@ -21,8 +21,8 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,16 @@ class Drawing:
     data: Callable[[], tuple[Any, ...]]
     # What else it reads
     depends_on: Callable[[], Any] = lambda: None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def draw(self) -> Figure:
-        return self.function(*self.data())
+        return self.function(*self.data(), **self.options)
 
     def fingerprint(self) -> str:
         """A hash of everything that decides what the figure shows."""
         sources = [
             self.code(),
-            json.dumps([self.data(), self.depends_on()], sort_keys=True, default=str),
+            json.dumps([self.data(), self.depends_on(), self.options], sort_keys=True, default=str),
         ]
         return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
@@ -415,11 +416,12 @@ def shuffles() -> tuple[list[dict[str, Any]], dict[str, str]]:
 
 
 def units() -> tuple[dict[str, Any]]:
-    """For ``plots.unit_gallery``: of blocks 1 to 3 the 32 coarsest units, in pairs."""
+    """For ``plots.unit_gallery``: of blocks 1 to 3 the 32 coarsest units, coarsest first."""
     model, panels = from_npz(bundled("Mixer-Nano_4")), {}
     for block in range(3):
         grids = analysis.token_mixing_units(model, block)  # (64, 8, 8)
-        panels[f"block {block + 1}"] = grids[analysis.sort_pairs(grids)[:32]].tolist()
+        fineness = analysis.describe_units(analysis.without_mean(grids)).mean_frequency
+        panels[f"block {block + 1}"] = grids[fineness.argsort()[:32]].tolist()
     return (panels,)
 
 
@@ -432,7 +434,7 @@ DRAWINGS = {
     "mixer_result.png": Drawing(plots.accuracies, lambda: (accuracies(),)),
     "few_labels.png": Drawing(plots.few_labels, evidence.few_labels),
     "shuffles.png": Drawing(plots.shuffle_curves, shuffles),
-    "units.png": Drawing(plots.unit_gallery, units),
+    "units.png": Drawing(plots.unit_gallery, units, options={"paired": False}),
 }
 
 

@@ -72,10 +72,10 @@ def test_what_notebook_1_says_of_filters_and_costs():
     _, printed = prose_and_outputs(FOLDER / "01_patch_embedding.ipynb")
     brightness, _, _, red_blue = numbers(r"in the sky, on average +([+-]\d+)", printed)
     assert brightness > 100 and red_blue < -10
-    medians = numbers(r"median roughness (0\.\d+)", printed)
-    assert 0.5 < medians[0] < medians[1]
+    medians = numbers(r"median roughness (\d\.\d+)", printed)
+    assert 0.85 < medians[0] < medians[1]
     smoother, every = re.findall(r"(\d+) of (\d+) learned filters are smoother", printed)[0]
-    assert 0 < int(smoother) < int(every) / 2
+    assert 0.08 < int(smoother) / int(every) < 0.12
     assert "less than token mixing for P = [14, 16, 28, 32, 56]" in printed
     mixing = number(r"token mixing +(\d\.\d+) billion", printed)
     assert number(r"matrices cost (\d\.\d) billion besides", printed) > mixing
@@ -109,7 +109,7 @@ def test_what_notebook_2_says_of_gelus_and_kernels():
     (times,) = numbers(r"features about ([\d,]+) times as much as the GELU", printed)
     assert times > 100
     learned, shuffled = numbers(r"correlation of neighbours (\S+)", printed)
-    assert learned > 0.4 and abs(shuffled) < 0.1
+    assert learned > 0.2 and abs(shuffled) < 0.1
 
 
 def test_what_notebook_3_says_of_the_bugs():
@@ -118,7 +118,7 @@ def test_what_notebook_3_says_of_the_bugs():
     found = re.findall(r"([ABCE]): +(\d+)% of the tiles change, logits off by (\S+)", printed)
     changed = {name: int(share) for name, share, _ in found}
     apart = {name: float(size) for name, _, size in found}
-    assert changed["A"] == changed["C"] == 0 and 5 < changed["E"] < 40 and changed["B"] > 90
+    assert changed["A"] == changed["C"] == 0 and 0 < changed["E"] < 10 and changed["B"] > 90
     assert max(apart["A"], apart["C"]) < 0.01 < apart["B"] < apart["E"] and 1.5 < apart["E"] < 2
 
 
@@ -144,18 +144,19 @@ def test_what_notebook_3_says_of_mistakes():
         stayed = number(rf"{group}: (\d+%) of the mistakes stay", printed)
         assert stayed > 0.1 + number(rf"{group}: .*, (\d+%) if all were alike", printed)
     (said,) = re.findall(r"said: (.*)", printed)
-    assert said.split(", ").count("ship") >= 4
+    assert said.split(", ").count("ship") == 5
     crossing = numbers(r"(\d+)% of \w+ taken for", printed.split("that do not stay:")[1])
-    assert len(crossing) == 4 and max(crossing) - min(crossing) <= 3
+    # Of about 200 images of a class.
+    assert len(crossing) == 4 and 5 <= min(crossing) <= max(crossing) <= 10
 
 
 def test_what_notebook_4_says_of_mistakes():
     _, printed = prose_and_outputs(FOLDER / "04_official_checkpoints.ipynb")
     rungs = re.findall(r"block 1 (\S+), block 8 (\S+), logits (\S+)", printed)
     ours, epsilon, gelu, both = [tuple(map(float, errors)) for errors in rungs]
-    assert gelu[1] > 1.5 * gelu[0] and all(a > b for a, b in zip(gelu, epsilon, strict=True))
-    assert all(a <= b < 1.4 * a for a, b in zip(gelu, both, strict=True))
-    assert 1 <= epsilon[1] / epsilon[0] < gelu[1] / gelu[0] and epsilon[0] > 10 * ours[0]
+    assert gelu[1] > 2 * gelu[0] and epsilon[1] == epsilon[0] > gelu[0] > 10 * ours[0]
+    assert gelu[1] > epsilon[1] and gelu[2] > epsilon[2]
+    assert all(b > max(a) for a, b in zip(zip(gelu, epsilon, strict=True), both, strict=True))
     mistakes = numbers(r"relative error of the logits (\S+)", printed)
     assert len(mistakes) == 3 and 0.5 < min(mistakes) < max(mistakes) < 2
 
