@@ -257,7 +257,7 @@ def test_what_notebook_7_says_of_a_shift():
     told = printed_by("07")
     kept = re.findall(r"moved by 2: [\d.]+% right, ([\d.]+)% of the answers", told)
     small, convolutional, nano = map(float, kept)
-    assert small < nano < convolutional
+    assert 75 < small < 77 < convolutional < nano
 
 
 def test_what_notebook_7_says_of_the_zeros():
@@ -267,7 +267,7 @@ def test_what_notebook_7_says_of_the_zeros():
     ends = {name: [float(end) for end in re.findall(r"([\d.]+)%", row)] for name, row, _ in found}
     assert all(len(row) == 3 for row in ends.values())
     behind = [free - kept for free, kept in zip(*ends.values(), strict=True)]
-    assert min(ends["all weights"]) > max(ends["zeros kept"]) and 2 < sum(behind) / 3 < 4.5
+    assert min(ends["all weights"]) > max(ends["zeros kept"]) and 4 < sum(behind) / 3 < 5.5
     # The smaller part of what was brought back
     before = float(found[0][2])
     assert min(ends["zeros kept"]) - before > 0.85 * (min(ends["all weights"]) - before)

@@ -258,9 +258,12 @@ def test_no_step_waits_for_the_device(precision: str, optimizer: str, augmentati
 
 
 @needs_muon
-def test_muon_s_step_is_compiled_into_what_it_is_in_eager_mode() -> None:
+def test_muon_s_step_is_compiled_into_what_it_is_in_eager_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("triton")
     torch.compiler.reset()
+    monkeypatch.setattr(loop_module, "STEPS_WORTH_COMPILING", 1)
     models = [tiny_model(), tiny_model()]
     recipe = recipe_of("muon", warmup_steps=0)
     one, other = (

@@ -10,9 +10,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mixer.train import Loop, TrainingError, build_optimizers
+from mixer.train import loop as loop_module
 from mixer.train.averaging import AveragedWeights
 from mixer.train.readings import Readings
-from mixer.train.stepping import GuardedSteps
+from mixer.train.stepping import STEPS_WORTH_COMPILING, GuardedSteps
 
 GPU = torch.device("cuda")
 OPTIMIZERS = ["sgd", "adamw", pytest.param("muon", marks=needs_muon)]
@@ -274,3 +275,19 @@ def test_apple_s_kernels_are_not_asked_to_forbid_a_step(name):
         stepper.step(torch.tensor(allowed))
         assert same_weights(model, tiny_model()) is not allowed
     assert not any(seen)
+
+
+@pytest.mark.parametrize(("steps", "compiled"), [(-1, False), (0, True)])
+def test_the_optimiser_s_step_is_compiled_in_long_runs_only(monkeypatch, data, steps, compiled):
+    asked = []
+
+    class Spy(GuardedSteps):
+        def __init__(self, optimizers, device, compile):
+            asked.append(compile)
+            super().__init__(optimizers, device, compile)
+
+    monkeypatch.setattr(loop_module, "GuardedSteps", Spy)
+    for compile in (True, False):
+        recipe = replace(SHORT, num_steps=STEPS_WORTH_COMPILING + steps)
+        Loop(tiny_model(), data, recipe, compile=compile)
+    assert asked == [compiled, False]
