@@ -214,6 +214,18 @@ def test_what_notebook_6_says_of_optimisers():
     coarse_to_fine = {name: row[0] / row[3] for name, row in waves.items()}
     assert coarse_to_fine["AdamW"] > 2 > coarse_to_fine["AdamW, fine-tuned by Muon"] > 1.5
     assert 0.9 < coarse_to_fine["Muon"] < 1.1 and 0.9 < coarse_to_fine["random start"] < 1.1
+    ends = {
+        name + kind: [int(share) for share in re.findall(r"(\d+)%", row)]
+        for name, kind, row in re.findall(
+            r"(AdamW|Muon) +(smoother|finer) +than chance: (.*)", told
+        )
+    }
+    assert all(
+        20 < few < many
+        for few, many in zip(ends["Muonsmoother"][:5], ends["AdamWsmoother"][:5], strict=True)
+    )
+    assert min(ends["Muonfiner"]) > 10 and ends["Muonfiner"][2] == max(ends["Muonfiner"]) == 72
+    assert min(ends["AdamWfiner"][:3]) > 15 > 5 > max(ends["AdamWfiner"][3:])
     near = {name: [float(share) for share in row.split()] for name, _, row in rows}
     assert min(near["AdamW"]) > 0.1 > 0.05 > max(near["Muon"]) and near["Muon"][2] < -0.2
     records = [record_of(name) for name in ("Mixer-Nano_4", "Mixer-Nano_4-muon")]
