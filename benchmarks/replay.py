@@ -2,12 +2,14 @@
 
 usage: python benchmarks/replay.py [NAME …] [--steps 200]
 
-A record beside the weights (mixer/weights/NAME.json) has the command that made them and, but for
-the oldest, the losses of its first steps. The very command is run again, in a folder of its own,
-and stopped after a few hundred steps, as Ctrl-C would. On the machine and the torch that made the
-record the losses are the same; elsewhere rounding differs, and with it a little of everything after
-it: the first ten losses may be 0.02 off, the means of 50 losses 0.1. About two minutes a record on
-two CPU cores.
+A record beside the weights (mixer/weights/NAME.json) has the command that made them and the losses
+of its first steps. The very command is run again, in a folder of its own, and stopped after a few
+hundred steps, as Ctrl-C would. On the machine and the torch that made the record the losses are the
+same. Elsewhere rounding differs, and with it a little of everything after it; and what is drawn on
+a GPU, crops and flips, a CPU draws otherwise, while start and order of the images stay. So the
+first ten losses may be 0.02 off, the means of 50 losses 0.1. (The first losses of a run with a zero
+head are those of guessing: only the means tell such runs apart.) The commands of the bundled
+records have batches of 1,024: 5 to 20 minutes each on two CPU cores.
 Of a checkpoint that was trained in several runs, each from the weights of the one before, it is the
 first run's: the others cannot begin without it.
 
@@ -145,12 +147,11 @@ def replay(name: str, steps: int, patience: float) -> dict[str, Any]:
 def main() -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    # One record is older than the list of first losses.
     known = [name for name in bundled_names() if first_run(name).get("first_losses")]
     add = parser.add_argument
     add("names", nargs="*", help=f"of {', '.join(bundled_names())} (default: {', '.join(known)})")
     add("--steps", type=int, default=200, help="of each, at most as many as the record has")
-    add("--patience", type=float, default=1200, help="seconds for each (default: 1200)")
+    add("--patience", type=float, default=3600, help="seconds for each (default: 3600)")
     add("--output", type=Path, default=RESULTS / "replay.json")
     args = parser.parse_args()
     different = []

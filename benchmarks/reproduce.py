@@ -2,7 +2,7 @@
 
 usage: python benchmarks/reproduce.py [--recipe official] [--models Mixer-B_16 …] [--seeds 3]
        python benchmarks/reproduce.py --models Mixer-Nano_4 --seeds 3
-       python benchmarks/reproduce.py --recipe nano-scratch-gpu nano-upstream-gpu --minutes 9
+       python benchmarks/reproduce.py --recipe nano-scratch-gpu nano-upstream-gpu
 
 Without options: Mixer-B_16 and Mixer-L_16, from ImageNet and from ImageNet-21k, one seed, the 500
 steps of cifar10-100_500. The files are downloaded, unless they are in the folder checkpoints of
@@ -253,14 +253,15 @@ def parse() -> argparse.Namespace:
     folders = ROOT / "output" / "reproduce"
     add("--runs", type=Path, default=folders, help="for run folders (default: output/reproduce)")
     args = parser.parse_args()
-    if args.recipe is None:
-        own = args.models and all(name in bundled_names() for name in args.models)
-        args.recipe = ["nano-finetune-cpu" if own else "cifar10-100_500"]
     try:
         args.device = pick_device(args.device)
         args.precision = pick_precision(args.device, args.precision)
     except ValueError as error:
         parser.error(str(error))
+    if args.recipe is None:
+        where = "gpu" if args.device.type == "cuda" else "cpu"
+        own = args.models and all(name in bundled_names() for name in args.models)
+        args.recipe = [f"nano-finetune-{where}" if own else "cifar10-100_500"]
     return args
 
 

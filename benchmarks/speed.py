@@ -194,7 +194,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", help="these comparisons (default: all)")
-    add("--sides", nargs="+", metavar="SIDE", help="these sides alone (default: all of them)")
+    add("--sides", nargs="+", metavar="SIDE", help="these alone, into a file of their own")
     add("--rounds", type=int, default=7, help="of each comparison, at most (default: 7)")
     add("--minutes", type=float, help="for each comparison: no round that would end later")
     add("--steps", type=int, help="of each side in a round (default: the comparison's)")
@@ -207,6 +207,9 @@ def arguments() -> argparse.Namespace:
     add("--output", type=Path, help="default: benchmarks/results/speed-DEVICE.json")
     args = parser.parse_args()
     args.device = pick_device(args.device)
+    if args.sides and args.output is None:
+        # A comparison is replaced as a whole.
+        parser.error("--sides: expected --output beside it, found none")
     args.output = args.output or RESULTS / f"speed-{args.device.type}.json"
     half = pick_precision(args.device, args.precision)
     args.comparisons = for_device(args.device, half, args.dataset)
@@ -246,6 +249,8 @@ def main() -> int:
             "machine": describe_machine(args.device),
         }
         comparison = scaled(args.comparisons[name], args)
+        if not comparison.sides:
+            continue
         print(f"{name}: {what(comparison)}", flush=True)
         race = Race(comparison, start)
         if not run(race, args.rounds, Clock(args.minutes), partial(keep, args.output, name, about)):

@@ -15,7 +15,7 @@ def best() -> Path:
     from mixer.checkpoint import bundled, official_path
 
     there = (path for name in _GOOGLES if (path := official_path(name)).exists())
-    return next(there, bundled("Mixer-Nano_4-cifar10"))
+    return next(there, bundled("Mixer-Nano_4-cifar10-scratch"))
 
 
 def is_googles(path: Path) -> bool:

@@ -223,15 +223,9 @@ RECIPES: dict[str, Recipe] = {
         _NANO_UPSTREAM, num_steps=12_890, warmup_steps=400, cooldown_steps=5500
     ),
     # A second run from the best weights of that one, which had begun to learn its images by heart:
-    # with mixup and RandAugment, its rate falling from the start.
+    # with mixup and RandAugment, its rate falling from the start. It needs --keep_head, and
+    # --pretrained_dir with the first one's best.npz.
     "nano-upstream-2-cpu": _NANO_UPSTREAM_2,
-    # The same run with Muon on token mixing as well: for the comparison in notebook 6.
-    "nano-upstream-2-muon-cpu": replace(
-        _NANO_UPSTREAM_2,
-        muon_parts="blocks",
-        token_mixing_learning_rate=4e-3,
-        token_mixing_weight_decay=0.2,
-    ),
     "nano-finetune-cpu": replace(
         _NANO_PLAIN,
         from_scratch=False,
@@ -252,9 +246,8 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.05,
     ),
     # The same on a GPU, where minutes are enough for much longer runs; 98 and 49 steps of 1,024 are
-    # an epoch. The bundled checkpoints were made by these, three at a time on an H200 within 9
-    # minutes (benchmarks/README.md). Small kernels, and RandAugment's waiting for the device about
-    # a dozen times a step, leave a GPU half idle under one of them alone.
+    # an epoch. The bundled checkpoints were made by these, on an H200, the three long runs at a
+    # time within 9 minutes (benchmarks/README.md).
     "nano-upstream-gpu": _NANO_UPSTREAM_GPU,
     # The same with Muon on token mixing as well: for the comparison in notebook 6.
     "nano-upstream-muon-gpu": replace(
@@ -272,7 +265,7 @@ RECIPES: dict[str, Recipe] = {
         batch_size=1024,
         stochastic_depth=0.1,
     ),
-    # A tenth of the epochs of the run from scratch.
+    # A sixth of the epochs of the run from scratch.
     "nano-finetune-gpu": replace(
         _NANO_PRETRAIN,
         from_scratch=False,

@@ -281,5 +281,5 @@ def test_stored_results_of_our_models_are_of_the_files_that_come_with_the_packag
     for entry in json.loads(file.read_text(encoding="utf-8"))["runs"]:
         if entry["model"] in bundled_names() and entry["checkpoint_sha256"]:
             checkpoint = sha256(mixer.bundled(entry["model"]))
-            hint = "run python benchmarks/reproduce.py --models Mixer-Nano_4"
+            hint = "run benchmarks/reproduce.py --models Mixer-Nano_4 --recipe nano-finetune-gpu"
             assert entry["checkpoint_sha256"] == checkpoint, hint

@@ -434,16 +434,37 @@ def test_a_whole_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["what"].startswith("training Mixer-Nano_4, 32 px, batches of 2, ")
     assert found["machine"]["device"] == "cpu" and "--only nano-training" in found["command"]
 
+    only_ours = tmp_path / "ours.json"
+    # Only some of the comparisons have the side.
+    chosen = ["--only", "nano-training", "nano-settings", "--sides", "timm as it comes"]
+    line = ["speed.py", *arguments[2:], *chosen, "--in_process", "--output", str(only_ours)]
+    monkeypatch.setattr(sys, "argv", line)
+    assert speed.main() == 0
+    alone = json.loads(only_ours.read_text())["comparisons"]
+    assert alone.keys() == {"nano-training"} and alone["nano-training"]["ratios"] == []
+    assert alone["nano-training"]["sides"].keys() == {"timm as it comes"}
 
-def test_an_unknown_comparison_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "huge"], "--only: expected some of nano-training"),
+        (["--sides", "theirs", "--output", "x.json"], "--sides: expected some of ours, "),
+        (["--sides", "ours"], "--sides: expected --output beside it"),
+    ],
+)
+def test_an_unknown_comparison_or_side_is_named(
+    arguments: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import speed
 
-    monkeypatch.setattr(sys, "argv", ["speed.py", "--only", "huge"])
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--device", "cpu", *arguments])
     with pytest.raises(SystemExit):
         speed.main()
-    assert "expected some of nano-training" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_what_was_measured_stands_without_a_profile(
@@ -478,6 +499,8 @@ def test_time_on_a_gpu_is_counted_once() -> None:
     events = [
         event("aten::mm", DeviceType.CPU, 10),
         event("sm90_gemm_kernel", DeviceType.CUDA, 10),
+        event("nvjet_tst_128x256_64x4_2x1_v_bz_coopA_NNT", DeviceType.CUDA, 10),
+        event("cutlass_80_tensorop_s1688", DeviceType.CUDA, 10),
         event("all steps", DeviceType.CUDA, 15, named=True),
     ]
     assert shares_by_part(events, cuda=True) == {"matrix products": 1.0}

@@ -68,7 +68,7 @@ def test_ours_is_taken_and_said_so(command, photo, capsys):
     assert command("predict", photo, "--top", 2) == 0
     lines = capsys.readouterr().out.splitlines()
     about = "the small one of this package (32 px, 10 classes)"
-    assert lines[0] == f"model: Mixer-Nano_4-cifar10, {about}"
+    assert lines[0] == f"model: Mixer-Nano_4-cifar10-scratch, {about}"
     assert "mixer download Mixer-B_16" in lines[1]
     assert lines[2] == str(photo)
     assert len(lines) == 5 and lines[3].lstrip()[0].isdigit() and "%" in lines[3]
