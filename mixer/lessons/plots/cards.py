@@ -113,14 +113,17 @@ def _columns_of(count: int) -> int:
 
 
 def tinted(pixels: NDArray[np.uint8], grid: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A grey photo with a grid from -1 to 1 laid over it: blue below zero, red above."""
-    grey = pixels.mean(-1, keepdims=True)
+    """A grey photo seen through a grid from -1 to 1: blue below zero, red above.
+
+    The colours multiply the photo, as coloured glass does, so that its outlines stay.
+    """
+    grey = 0.35 + 0.65 * pixels.mean(-1, keepdims=True) / 255
     rows = np.arange(pixels.shape[0]) * grid.shape[0] // pixels.shape[0]
     columns = np.arange(pixels.shape[1]) * grid.shape[1] // pixels.shape[1]
     value = grid[rows][:, columns, None]  # (H, W, 1)
-    color = np.where(value < 0, np.array([33, 102, 172.0]), np.array([178, 24, 43.0]))
-    strength = 0.75 * np.abs(value)
-    return ((1 - strength) * (90 + 0.6 * grey) + strength * color).clip(0, 255).astype(np.uint8)
+    glass = np.where(value < 0, np.array([0.25, 0.55, 1.0]), np.array([1.0, 0.35, 0.3]))
+    strength = np.abs(value)
+    return (255 * grey * (1 - strength + strength * glass)).clip(0, 255).astype(np.uint8)
 
 
 def influence_card(
