@@ -51,3 +51,16 @@ def test_the_start_of_a_bundled_checkpoint_can_be_drawn_again(name: str) -> None
         now, then = (token_mixing_units(m, block).flatten() for m in (model, start))
         assert float(F.cosine_similarity(now, then, dim=0)) == pytest.approx(recorded, abs=0.002)
     assert max(record["similarity_to_the_start"]) > 0.15
+
+
+def test_how_well_the_commands_gave_their_losses_again() -> None:
+    found = json.loads((FOLDER / "results/replay.json").read_text(encoding="utf-8"))["replays"]
+    assert found.keys() == set(bundled_names()) and all(run["same"] for run in found.values())
+    commands = {name: run["command"] for name, run in found.items()}
+    for name, command in commands.items():
+        record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
+        assert command == record["command"]
+    apart = max(run["means_off"] for run in found.values())
+    steps = min(run["steps"] for run in found.values())
+    said = f"the means of 50 of the first {steps} losses came back to {apart}"
+    assert said in " ".join(README.split())
