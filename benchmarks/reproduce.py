@@ -6,9 +6,10 @@ usage: python benchmarks/reproduce.py [--recipe official] [--models Mixer-B_16 â
 
 Without options: Mixer-B_16 and Mixer-L_16, from ImageNet and from ImageNet-21k, one seed, the 500
 steps of cifar10-100_500. The files are downloaded, unless they are in the folder checkpoints of
-MIXER_DATA or of your cache. Our own small checkpoints come with the package. A recipe from scratch
-starts with random weights, and takes Mixer-Nano_4 unless ``--models`` says otherwise; recipes whose
-name holds "upstream" train on tiny_imagenet32, all others on cifar10.
+MIXER_DATA or of your cache. Our own small checkpoints come with the package, and are fine-tuned by
+nano-finetune-gpu on a CUDA device, by the shorter nano-finetune-cpu elsewhere. A recipe from
+scratch starts with random weights, and takes Mixer-Nano_4 unless ``--models`` says otherwise;
+recipes whose name holds "upstream" train on tiny_imagenet32, all others on cifar10.
 
 The model runs through ``torch.compile``; on a GPU small models in the mode max-autotune, whose CUDA
 graphs keep them from waiting for launches. Each finished run is added to

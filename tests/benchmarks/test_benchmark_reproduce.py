@@ -283,3 +283,25 @@ def test_stored_results_of_our_models_are_of_the_files_that_come_with_the_packag
             checkpoint = sha256(mixer.bundled(entry["model"]))
             hint = "run benchmarks/reproduce.py --models Mixer-Nano_4 --recipe nano-finetune-gpu"
             assert entry["checkpoint_sha256"] == checkpoint, hint
+
+
+@pytest.mark.parametrize(
+    ("device", "models", "recipe"),
+    [
+        ("cuda", ["Mixer-Nano_4"], "nano-finetune-gpu"),
+        ("cpu", ["Mixer-Nano_4"], "nano-finetune-cpu"),
+        ("cuda", ["Mixer-Nano_4", "Mixer-B_16"], "cifar10-100_500"),
+        ("cuda", [], "cifar10-100_500"),
+    ],
+)
+def test_the_recipe_fits_model_and_device(
+    benchmark: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    models: list[str],
+    recipe: str,
+) -> None:
+    monkeypatch.setattr(benchmark, "pick_device", lambda name: torch.device(device))
+    monkeypatch.setattr(benchmark, "pick_precision", lambda device, precision: "bf16")
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *(["--models", *models] if models else [])])
+    assert benchmark.parse().recipe == [recipe]
