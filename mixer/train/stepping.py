@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# Compiling Muon's step takes about a minute, which a short run does not win back.
+# Compiling Muon's step takes tens of seconds, which a short run does not win back.
 STEPS_WORTH_COMPILING = 5_000
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mixer.checkpoint import bundled, bundled_names
@@ -71,20 +72,26 @@ def test_the_commands_of_all_records_can_be_replayed(replay: ModuleType, tmp_pat
         assert found[1:3] == ["-m", "mixer.train"] and found[-1] == str(tmp_path)
 
 
+# How far the loss of a batch is from the trend.
+BATCHES = np.random.default_rng(0).normal(0, 0.1, 200).tolist()
+
+
 @pytest.mark.parametrize(
     ("change", "same"),
     [
         (lambda k: 0.0, True),
         # A little of everything once rounding differs.
-        (lambda k: 0.0005 * k * (-1) ** k, True),
+        (lambda k: 0.0002 * k * (-1) ** k, True),
         # Another seed: as low on average, but not the same losses.
         (lambda k: 0.05 * (-1) ** k, False),
+        # Another seed where the first losses are those of guessing: ups and downs of its own.
+        (lambda k: 0.0 if k < 10 else BATCHES[(k + 77) % 200] - BATCHES[k], False),
         # Another learning rate.
         (lambda k: 0.002 * k, False),
     ],
 )
 def test_what_counts_as_the_same(replay: ModuleType, change: Any, same: bool) -> None:
-    recorded = [5.0 - 0.01 * k for k in range(200)]
+    recorded = [5.0 - 0.01 * k + BATCHES[k] for k in range(200)]
     found = replay.compare(recorded, [loss + change(k) for k, loss in enumerate(recorded)])
     assert found["same"] is same and found["steps"] == 200
 

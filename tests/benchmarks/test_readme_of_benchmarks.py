@@ -60,7 +60,9 @@ def test_how_well_the_commands_gave_their_losses_again() -> None:
     for name, command in commands.items():
         record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
         assert command == record["command"]
-    apart = max(run["means_off"] for run in found.values())
+    apart = max(run["changes_off"] for run in found.values())
     steps = min(run["steps"] for run in found.values())
-    said = f"the means of 50 of the first {steps} losses came back to {apart}"
-    assert said in " ".join(README.split())
+    said = (
+        f"over the first {steps} steps, the changes from one loss to the next were off by at most "
+    )
+    assert f"{said}{100 * apart:.0f} % of what they are" in " ".join(README.split())
