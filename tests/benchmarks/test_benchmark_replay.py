@@ -96,6 +96,13 @@ def test_what_counts_as_the_same(replay: ModuleType, change: Any, same: bool) ->
     assert found["same"] is same and found["steps"] == 200
 
 
+def test_the_rounding_of_a_record_is_no_difference(replay: ModuleType) -> None:
+    """A head that starts at zero: the first losses are all those of guessing."""
+    found = replay.compare([2.3026] * 3, [2.30258512] * 2 + [2.30262])
+    assert found["same"]
+    assert not replay.compare([2.3026] * 3, [2.3026, 2.3026, 2.3061])["same"]
+
+
 def test_a_record_without_losses_is_named_and_the_others_are_run(
     replay: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "Mixer-Nano_4-muon"
 COMMAND = (
     "python -m mixer.train --name r --model_type Mixer-Nano_4 --from_scratch --dataset digits "
-    "--num_steps 3 --warmup_steps 1 --train_batch_size 4 --optimizer adamw --learning_rate 1e-3 "
+    "--num_steps 3 --warmup_steps 1 --train_batch_size 4 --optimizer adamw --learning_rate 1e-2 "
     "--weight_decay 0.1 --token_mixing_learning_rate 5e-4 --precision fp32 --device cpu --seed 5"
 )
 
@@ -89,7 +89,7 @@ def test_how_much_of_the_start_is_left(record: dict[str, Any]) -> None:
     assert all(0.95 < similarity <= 1 for similarity in record["similarity_to_the_start"])
     assert all(abs(agreement) < 0.3 for agreement in record["neighbours_agree"])
     # Rates of the three steps: warm-up 0, then a cosine from its top, half-way down.
-    rates = 1e-3 * (0 + 1 + 0.5 * (1 + math.cos(math.pi / 2)))
+    rates = 1e-2 * (0 + 1 + 0.5 * (1 + math.cos(math.pi / 2)))
     found = record["learning_rate_times_decay"]
     assert found == {
         "channel_mixing": round(0.1 * rates, 3),
