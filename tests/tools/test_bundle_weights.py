@@ -21,7 +21,7 @@ NAME = "Mixer-Nano_4-muon"
 COMMAND = (
     "python -m mixer.train --name r --model_type Mixer-Nano_4 --from_scratch --dataset digits "
     "--num_steps 3 --warmup_steps 1 --train_batch_size 4 --optimizer adamw --learning_rate 1e-2 "
-    "--weight_decay 0.1 --token_mixing_learning_rate 5e-4 --precision fp32 --device cpu --seed 5"
+    "--weight_decay 0.1 --token_mixing_learning_rate 5e-3 --precision fp32 --device cpu --seed 5"
 )
 
 
@@ -76,7 +76,7 @@ def test_what_the_record_says(record: dict[str, Any], run_folder: Path) -> None:
     assert (record["command"], record["later_commands"]) == (COMMAND, ["more"])
     assert (record["seed"], record["steps"], record["precision"]) == (5, 3, "fp32")
     assert record["machine"] == "an abacus" and record["origin"] == "random weights"
-    assert Recipe(**record["recipe"]).token_mixing_learning_rate == 5e-4
+    assert Recipe(**record["recipe"]).token_mixing_learning_rate == 5e-3
     assert record["first_losses"] == [round(loss, 4) for loss in history["loss"]]
     assert record["curve"]["eval_steps"] == history["eval_steps"]
     assert record["test_images"] == 360 and record["subset_images"] == 20
