@@ -80,12 +80,25 @@ def test_what_notebook_5_says_of_its_run():
 
 def test_what_notebook_5_says_of_labels_and_steps():
     told = printed_by("05")
-    found = re.findall(r"(pre-trained|from scratch) +[\d,]+ labels: ([\d.]+)% \((\S+)%", told)
-    means = {start: [float(mean) for s, mean, _ in found if s == start] for start, *_ in found}
-    assert all(len(row) == 3 for row in means.values())
-    # Nearly flat, both of them
-    assert means["from scratch"][0] > 0.9 * means["from scratch"][2]
-    assert means["pre-trained"][0] > 0.85 * means["pre-trained"][2]
+    row = r"([a-z][a-z, -]*?) +([\d,]+) labels: ([\d.]+)% \(([\d.]+)% to ([\d.]+)%"
+    found = re.findall(row, told)
+    means = {(start, size): float(mean) for start, size, mean, *_ in found}
+    assert len(means) == 6 and all(float(high) - float(low) < 3 for *_, low, high in found)
+    assert 4 < means["pre-trained", "500"] - means["from scratch", "5,000"] < 6
+    lead = [means["pre-trained", n] - means["from scratch", n] for n in ("500", "5,000")]
+    assert [round(points) for points in lead] == [31, 14]
+    as_long = [means["pre-trained, as long", n] - means["pre-trained", n] for n in ("500", "5,000")]
+    assert [round(points) for points in as_long] == [-6, -4]
+    made = re.findall(r"labels, ([a-z, -]+?) +([\d,]+) steps, .* at the end ([\d.]+)", told)
+    wanted = [int(steps.replace(",", "")) for _, steps, _ in made]
+    assert [start for start, *_ in made] == 2 * [start for start, _ in list(means)[::2]]
+    assert [wanted[at + 1] / wanted[at] for at in (0, 3)] == [5, 20]
+    losses = [float(loss) for *_, loss in made]
+    assert losses[5] < losses[3] / 2 and abs(losses[5] - losses[4]) < 0.02
+    assert 0.8 * losses[0] < losses[2] < losses[0]
+    tried = results("transfer_tuning")["runs"]
+    doubled = {r["num_steps"]: r["accuracy"] for r in tried if r["start"] == "from scratch"}
+    assert max(doubled) == max(wanted) == 2000 and round(100 * (doubled[2000] - doubled[1000])) == 2
     above = re.search(r"first test above the line: step ([\d,]+)\n", told)
     assert above is not None
     rows = re.findall(

@@ -177,7 +177,7 @@ def few_labels(counts: Sequence[int], accuracy: Mapping[str, ArrayLike], chance:
     for number, values in enumerate(seeds.values()):
         if len(values) < 2:
             continue
-        for step, one in zip(np.linspace(-0.06, 0.06, len(values)), values, strict=True):
+        for step, one in zip(np.linspace(-0.03, 0.03, len(values)), values, strict=True):
             ring: Style = {"markerfacecolor": "none", "markeredgecolor": f"C{number}"}
             ax.plot(np.multiply(counts, 10**step), one, "o", markersize=6, **ring)
     ax.set_xscale("log")
