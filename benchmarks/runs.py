@@ -162,16 +162,22 @@ def carry_out(runs: RunList, wanted: Iterable[Run]) -> int:
 @contextmanager
 def stopping_after(minutes: float | None) -> Any:
     """Inside, ask to stop once the time is up, as Ctrl-C does, so that a run keeps its state."""
-    timer = None
-    if minutes is not None:
-        timer = threading.Timer(60 * minutes, signal.raise_signal, [signal.SIGINT])
-        timer.daemon = True
-        timer.start()
+    if minutes is None:
+        yield
+        return
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if deaf:
+        # A shell's script starts what it leaves in the background deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(60 * minutes, signal.raise_signal, [signal.SIGINT])
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def exit_status(work: Callable[[], int], minutes: float | None) -> int:
