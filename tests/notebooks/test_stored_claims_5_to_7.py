@@ -89,14 +89,14 @@ def test_what_notebook_5_says_of_labels_and_steps():
     assert [round(points) for points in lead] == [31, 14]
     as_long = [means["pre-trained, as long", n] - means["pre-trained", n] for n in ("500", "5,000")]
     assert [round(points) for points in as_long] == [-6, -4]
-    made = re.findall(r"labels, ([a-z, -]+?) +([\d,]+) steps, .* at the end ([\d.]+)", told)
+    made = re.findall(r"5[\d,]+  ([a-z, -]+?) +([\d,]+) +0\.\d+ .* ([\d.]+)\n", told)
     wanted = [int(steps.replace(",", "")) for _, steps, _ in made]
     assert [start for start, *_ in made] == 2 * [start for start, _ in list(means)[::2]]
     assert [wanted[at + 1] / wanted[at] for at in (0, 3)] == [5, 20]
     losses = [float(loss) for *_, loss in made]
     assert losses[5] < losses[3] / 2 and abs(losses[5] - losses[4]) < 0.02
     assert 0.8 * losses[0] < losses[2] < losses[0]
-    tried = results("transfer_tuning")["runs"]
+    tried = [run for run in results("transfer_tuning")["runs"] if run["fraction"] == 0.1]
     doubled = {r["num_steps"]: r["accuracy"] for r in tried if r["start"] == "from scratch"}
     assert max(doubled) == max(wanted) == 2000 and round(100 * (doubled[2000] - doubled[1000])) == 2
     above = re.search(r"first test above the line: step ([\d,]+)\n", told)
