@@ -5,12 +5,12 @@ usage: python tools/bundle_weights.py RUN_FOLDER NAME --command "python -m mixer
 RUN_FOLDER is what ``python -m mixer.train`` left, or ``benchmarks/reproduce.py``: ``model.npz``
 (official layout), ``history.json`` and ``config.json``, from which recipe, data set, precision and
 starting weights are read. A run that was resumed gets a ``--command`` for each part, in their
-order. One that began with the weights of another run names that one with ``--earlier``; then steps,
-epochs, hours and decay of the record are those of both together, and the similarity to the start is
-that to the first one's. With ``--best`` the weights are ``best.npz``, those of the run's best test,
-and the record counts to its step; tests by which weights are chosen flatter them a little, so the
-record says so. The accuracies of the record are those of the float16 file, read back through the
-ordinary reader.
+order. One that began with the weights of another run names that one with ``--earlier``, and its
+commands; then steps, images, epochs, hours and decay of the record are those of both together, and
+the similarity to the start is that to the first one's. With ``--best`` the weights are
+``best.npz``, those of the run's best test, and the record counts to its step; tests by which
+weights are chosen flatter them a little, so the record says so. The accuracies of the record are
+those of the float16 file, read back through the ordinary reader.
 
 The record beside the weights also says how much of the random start is left (the product of all
 shrinkings by decoupled weight decay is exp of minus the sum of learning rate times decay; and the
@@ -44,16 +44,20 @@ from mixer.train.optimizers import parameter_groups
 WEIGHTS = Path(mixer.__file__).parent / "weights"
 # Test images that the test-suite scores again.
 SUBSET = 2000
+# What the runs of one checkpoint add up to.
+SUMMED = ("steps", "images", "epochs", "hours")
 # Losses that benchmarks/replay.py compares.
 FIRST = 300
 
 
-def machine_in_words() -> str:
-    found = describe_machine()
-    where = found["processor"] if found["device"] == "cpu" else found["device"]
-    threads = found.get("threads")
-    count = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
-    return f"{where}{count}, torch {found['torch'].split('+')[0]}"
+def machine_in_words(settings: dict[str, Any]) -> str:
+    """What a run was made on: the GPU that it names, or this machine's processor."""
+    if settings["device"] != "cpu":
+        return f"{settings['device']}, torch {settings['torch'].split('+')[0]}"
+    found = describe_machine(torch.device("cpu"))
+    threads = found["threads"]
+    count = f"{threads} thread{'s' * (threads > 1)}"
+    return f"{found['processor']}, {count}, torch {settings['torch'].split('+')[0]}"
 
 
 def accuracies(model: mixer.MlpMixer, data: mixer_data.ImageData) -> dict[str, float | int]:
@@ -120,7 +124,8 @@ def random_start(folders: Sequence[Path]) -> mixer.MlpMixer | None:
         record = json.loads(bundled(name).with_suffix(".json").read_text(encoding="utf-8"))
         if sha256(bundled(name)) in (settings.get("origin") or "") and "first_losses" in record:
             model = mixer.create_model(record["model"], num_classes=len(record["classes"]))
-            return starting_model(model.config, record["seed"])
+            first = [*record.get("earlier", []), record][0]
+            return starting_model(model.config, first["seed"])
     return None
 
 
@@ -174,10 +179,12 @@ def stage_of(folder: Path, commands: Sequence[str], best: bool) -> dict[str, Any
         "recipe": settings["recipe"],
         "steps": steps,
         "chosen_by_test_accuracy": best,
+        "images": steps * recipe.batch_size,
         "epochs": round(steps * recipe.batch_size / settings["data"]["train_images"], 2),
         "learning_rate_times_decay": decay_in_all(model, recipe, steps),
         "hours": round(history.seconds / 3600 * steps / len(history.steps), 2),
         "images_per_second": round(history.images_per_second),
+        "machine": machine_in_words(settings),
         "first_losses": [round(loss, 4) for loss in history.loss[:FIRST]],
         "curve": thinned(history),
     }
@@ -185,7 +192,7 @@ def stage_of(folder: Path, commands: Sequence[str], best: bool) -> dict[str, Any
 
 def in_all(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The last stage, with the sums over all where there are several."""
-    sums = {key: sum(stage[key] for stage in stages) for key in ("steps", "epochs", "hours")}
+    sums = {key: sum(stage[key] for stage in stages) for key in SUMMED}
     decays = [stage["learning_rate_times_decay"] for stage in stages]
     decay = {part: round(sum(d[part] for d in decays), 3) for part in decays[0]}
     rounded = {key: round(value, 2) for key, value in sums.items()}
@@ -194,13 +201,14 @@ def in_all(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def record_of(path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """All that the record of the float16 file ``path`` says."""
-    earlier = [(Path(folder), command) for folder, command in args.earlier]
-    folders = [folder for folder, _ in earlier] + [args.run_folder]
+    folders = [Path(folder) for folder, *_ in args.earlier] + [args.run_folder]
     stages = [
-        stage_of(folder, [command], is_best(folder, later))
-        for (folder, command), later in zip(earlier, folders[1:], strict=True)
+        stage_of(folder, commands, is_best(folder, later))
+        for folder, later, (_, *commands) in zip(folders, folders[1:], args.earlier, strict=False)
     ]
     stages.append(stage_of(args.run_folder, args.command, args.best))
+    if args.machine:
+        stages[-1]["machine"] = args.machine
     model = mixer.from_npz(path)
     data = mixer_data.load_data(settings_of(args.run_folder)["data"]["name"])
     start = random_start(folders)
@@ -212,7 +220,6 @@ def record_of(path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]
         **accuracies(model, data),
         "similarity_to_the_start": None if start is None else similarity_to(start, model),
         "neighbours_agree": agreement(model),
-        "machine": args.machine or machine_in_words(),
         "earlier": stages[:-1],
     }
 
@@ -229,14 +236,16 @@ def main() -> None:
     add(
         "--earlier",
         action="append",
-        nargs=2,
+        nargs="+",
         default=[],
         metavar=("FOLDER", "COMMAND"),
-        help="the run with whose weights this one began, and its command; first ones first",
+        help="the run with whose weights this one began, and its commands; first ones first",
     )
     add("--best", action="store_true", help="take best.npz, the weights of the best test")
     add("--weights", type=Path, default=WEIGHTS, help="folder to write to (default: the package's)")
     args = parser.parse_args()
+    if any(len(words) < 2 for words in args.earlier):
+        parser.error("--earlier: expected a folder and at least one command")
 
     target = args.weights / f"{args.name}.npz"
     recipe_of(settings_of(args.run_folder))

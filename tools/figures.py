@@ -307,13 +307,19 @@ def weights_table() -> str:
             f"{100 * record[key]:.1f} %" for key in ("accuracy", "accuracy_mirror_averaged")
         ]
         made = [f"`{path.stem}`", record["dataset"], ", ".join(f"`{recipe}`" for recipe in recipes)]
-        machine = record["machine"].split(", torch")[0]
+        hours = [run["hours"] for run in runs]
+        # The record's own hours are those of all its runs.
+        hours[-1] -= sum(hours[:-1])
+        times = [
+            f"{duration(3600 * time)}, {run['machine'].split(', torch')[0]}"
+            for time, run in zip(hours, runs, strict=True)
+        ]
         lines.append(
             [
                 *made,
                 *accuracies,
                 f"{record['epochs']:g}",
-                f"{duration(3600 * record['hours'])}, {machine}",
+                "; ".join(times),
             ]
         )
     return markdown(lines)

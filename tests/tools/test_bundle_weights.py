@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -141,20 +142,29 @@ def test_a_run_from_another_one_s_weights_counts_both(
     tool: ModuleType, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = shutil.copytree(run_folder, tmp_path / "later")
+    run_folder = shutil.copytree(run_folder, tmp_path / "first")
+    on_gpu = json.loads((run_folder / "config.json").read_text()) | {"device": "A GPU"}
+    (run_folder / "config.json").write_text(json.dumps(on_gpu))
     settings = json.loads((later / "config.json").read_text())
     settings["recipe"] |= {"from_scratch": False, "seed": 6}
     settings["origin"] = f"checkpoint of sha256 {tool.sha256(run_folder / 'model.npz')}"
     (later / "config.json").write_text(json.dumps(settings))
     arguments = [str(later), NAME, "--command", "second", "--weights", str(tmp_path)]
-    more = ["--earlier", str(run_folder), COMMAND]
+    more = ["--earlier", str(run_folder), COMMAND, "went on"]
     monkeypatch.setattr(sys, "argv", ["bundle_weights.py", *arguments, *more])
     tool.main()
     record = json.loads((tmp_path / f"{NAME}.json").read_text(encoding="utf-8"))
     (first,) = record["earlier"]
     assert (first["command"], record["command"]) == (COMMAND, "second")
+    assert (first["later_commands"], record["later_commands"]) == (["went on"], [])
     assert (first["seed"], record["seed"]) == (5, 6)
     assert (first["steps"], record["steps"]) == (3, 6)
+    batch = first["recipe"]["batch_size"]
+    assert (first["images"], record["images"]) == (3 * batch, 6 * batch)
     assert first["chosen_by_test_accuracy"] is False
+    # Either run on a machine of its own.
+    assert first["machine"].startswith("A GPU, torch 2.")
+    assert re.search(r", \d+ threads?, torch 2\.", record["machine"])
     for part, once in first["learning_rate_times_decay"].items():
         assert record["learning_rate_times_decay"][part] == pytest.approx(2 * once, abs=1e-9)
     # Against the random weights of the first run's seed.
