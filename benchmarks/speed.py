@@ -90,6 +90,11 @@ class Race:
         last = ", ".join(f"{name} {found[-1]:.3g}" for name, found in self.speeds.items())
         print(f"round {number + 1}, images/s: {last}", flush=True)
 
+    def is_over(self) -> bool:
+        """Whether no side is left, or of several the large product alone."""
+        asked = self.comparison.sides.keys() - {PRODUCT}
+        return not (self.speeds.keys() - {PRODUCT} if asked else self.speeds)
+
     def profile(self) -> None:
         """Share of the time of each side by part."""
         for name in [name for name in self.sides if name != PRODUCT]:
@@ -165,8 +170,10 @@ def run(race: Race, rounds: int, clock: Clock, note: Callable[[dict[str, Any]], 
         race.get_ready()
         clock.start_round()
         for number in range(rounds):
+            if race.is_over():
+                return False
             race.run_round(number)
-            if not race.speeds:
+            if race.is_over():
                 return False
             note(race.results())
             if clock.is_up():

@@ -121,6 +121,19 @@ def test_nothing_is_written_where_no_side_runs(race: Callable[..., Any]) -> None
     assert notes == []
 
 
+def test_a_large_product_alone_takes_no_earlier_comparison_s_place(
+    race: Callable[..., Any],
+) -> None:
+    from speed import run
+
+    one = race(a=[ValueError("no")], b=[ValueError("no")], product=[1e12, 1e12])
+    notes: list[dict[str, Any]] = []
+    assert not run(one, 2, no_limit(), notes.append)
+    assert notes == [] and all(side.stopped for side in one.started.values())
+    # Unless nothing else was asked for.
+    assert run(race(product=[1e12, 1e12]), 2, no_limit(), notes.append)
+
+
 def test_the_share_of_the_large_product(race: Callable[..., Any]) -> None:
     one = race(a=[2.0, 4.0], b=[1.0, 1.0], product=[1e12, 1e12])
     one.get_ready()

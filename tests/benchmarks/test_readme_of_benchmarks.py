@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.nn import functional as F
@@ -51,6 +52,22 @@ def test_the_start_of_a_bundled_checkpoint_can_be_drawn_again(name: str) -> None
         now, then = (token_mixing_units(m, block).flatten() for m in (model, start))
         assert float(F.cosine_similarity(now, then, dim=0)) == pytest.approx(recorded, abs=0.002)
     assert max(record["similarity_to_the_start"]) > 0.15
+
+
+def test_what_smoother_units_cost() -> None:
+    page = " ".join(README.split())
+    smooth = json.loads((FOLDER / "results/upstream_last.json").read_text(encoding="utf-8"))
+    shipped = json.loads(bundled("Mixer-Nano_4").with_suffix(".json").read_text(encoding="utf-8"))
+
+    def best_three(record: dict[str, Any]) -> str:
+        one, two, three = sorted(record["neighbours_agree"])[:-4:-1]
+        return f"{one:.2f}, {two:.2f} and {three:.2f}"
+
+    low, high = (f"{end(smooth['similarity_to_the_start']):.2f}" for end in (min, max))
+    before, after = (f"{100 * record['accuracy']:.1f}" for record in (shipped, smooth))
+    assert f"from {best_three(shipped)} to {best_three(smooth)} and the similarity" in page
+    assert f"the start to {low} to {high}, and the accuracy from {before} to {after} %" in page
+    assert Recipe(**smooth["recipe"]) == RECIPES["nano-upstream-last-cpu"]
 
 
 def test_how_well_the_commands_gave_their_losses_again() -> None:

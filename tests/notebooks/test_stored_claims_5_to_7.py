@@ -253,6 +253,9 @@ def test_what_notebook_6_says_of_optimisers():
     assert one["token_mixing_weight_decay"] == other["weight_decay"]
     assert 2 * one["token_mixing_learning_rate"] == other["learning_rate"]
     assert records[0]["steps"] == records[1]["steps"]
+    smooth = results("upstream_last")
+    assert f"{max(smooth['neighbours_agree']):.2f}" == "0.52" and near["AdamW"][1] == 0.33
+    assert round(100 * (records[0]["accuracy"] - smooth["accuracy"]), 1) == 2.5
 
 
 def test_what_notebook_7_says_of_shuffles():
