@@ -170,8 +170,6 @@ def run(race: Race, rounds: int, clock: Clock, note: Callable[[dict[str, Any]], 
         race.get_ready()
         clock.start_round()
         for number in range(rounds):
-            if race.is_over():
-                return False
             race.run_round(number)
             if race.is_over():
                 return False

@@ -25,6 +25,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def record_of(path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]
     folders = [Path(folder) for folder, *_ in args.earlier] + [args.run_folder]
     stages = [
         stage_of(folder, commands, is_best(folder, later))
-        for folder, later, (_, *commands) in zip(folders, folders[1:], args.earlier, strict=False)
+        for (folder, later), (_, *commands) in zip(pairwise(folders), args.earlier, strict=True)
     ]
     stages.append(stage_of(args.run_folder, args.command, args.best))
     if args.machine:

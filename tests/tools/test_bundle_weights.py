@@ -131,6 +131,31 @@ def test_a_fine_tuned_model_is_held_against_its_checkpoint_s_start(
     assert tool.random_start([written(tmp_path, "checkpoint of sha256 0")]) is None
 
 
+def test_of_several_runs_the_first_one_s_seed_drew_the_start(
+    tool: ModuleType, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copy(weights / f"{NAME}.npz", tmp_path))
+    record = json.loads((weights / f"{NAME}.json").read_text(encoding="utf-8"))
+    several = {**record, "seed": 6, "earlier": [record]}
+    copied.with_suffix(".json").write_text(json.dumps(several), encoding="utf-8")
+    monkeypatch.setattr(tool, "bundled_names", lambda: [NAME])
+    monkeypatch.setattr(tool, "bundled", lambda name: copied)
+    origin = f"checkpoint of sha256 {tool.sha256(copied)}"
+    start = tool.random_start([written(tmp_path, origin)])
+    torch.manual_seed(5)
+    expected = mixer.create_model("Mixer-Nano_4", 10).state_dict()
+    assert all(torch.equal(start.state_dict()[key], expected[key]) for key in expected)
+
+
+def test_an_earlier_run_needs_its_command(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "run", NAME, "--command", "c", "--earlier", "folder"])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "expected a folder and at least one command" in capsys.readouterr().err
+
+
 def written(folder: Path, origin: str) -> Path:
     """A run folder that says no more than where its run began."""
     settings = {"recipe": {"seed": 9}, "origin": origin}

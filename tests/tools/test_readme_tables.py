@@ -272,6 +272,19 @@ def test_table_of_checkpoints_has_a_line_for_each() -> None:
     assert {line.split("`")[1] for line in lines} == names
 
 
+def test_a_checkpoint_of_two_runs_says_where_each_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = json.loads((ROOT / "benchmarks/results/upstream_last.json").read_text())
+    record |= {"hours": 0.6, "machine": "B, 1 thread, torch 2.14.1"}
+    record["earlier"][0] |= {"hours": 0.1, "machine": "A, torch 2.11.0"}
+    (tmp_path / "Some.json").write_text(json.dumps(record))
+    monkeypatch.setattr(figures, "bundled", lambda name: tmp_path / f"{name}.npz")
+    (line,) = figures.weights_table().splitlines()[2:]
+    assert "`nano-upstream-gpu`, `nano-upstream-last-cpu`" in line
+    assert line.endswith("| 120.39 | 6.0 min, A; 30.0 min, B, 1 thread |")
+
+
 def test_the_readme_s_sentences_on_speed_say_what_was_measured():
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     compared = json.loads((ROOT / "benchmarks/results/speed-cpu.json").read_text())["comparisons"]
