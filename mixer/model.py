@@ -30,10 +30,8 @@ class TanhGelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The same function is x·σ(2u). Compiled for a CPU the logistic form is much cheaper;
-        # elsewhere PyTorch's own kernel is. While it is exported, the operator's own name is worth
-        # more.
-        compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-        if compiled and x.device.type == "cpu":
+        # elsewhere PyTorch's own kernel is.
+        if _is_compiled_for_cpu(x):
             return logistic_gelu(x)
         return F.gelu(x, approximate="tanh")
 
@@ -44,6 +42,21 @@ def logistic_gelu(x: Tensor) -> Tensor:
     u = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
     # Not x / (1 + exp(-2u)): its gradient is NaN where the exponential overflows.
     return (wide * torch.sigmoid(2 * u)).to(x.dtype)
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """The numbers of each patch in a row, tokens row by row: (B, 3, H, W) -> (B, S, 3·P·P).
+
+    Their order is that of the stem's weights: channel, row, column.
+    """
+    cut = images.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))  # (B, 3, h, P, w, P)
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, h·w, 3·P·P)
+
+
+def _is_compiled_for_cpu(x: Tensor) -> bool:
+    """Not while it is exported: there the operators' own names are worth more."""
+    compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return compiled and x.device.type == "cpu"
 
 
 class MlpBlock(nn.Module):
@@ -151,6 +164,10 @@ class MlpMixer(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Per-patch fully connected layer: (B, 3, H, W) -> (B, S, C), tokens row by row."""
         self._check_images(images)
+        if _is_compiled_for_cpu(images):
+            # The same product in half of the time.
+            weight = self.stem.weight.flatten(1)  # (C, 3·P·P)
+            return F.linear(patchify(images, self.config.patch_size), weight, self.stem.bias)
         x = self.stem(images)  # (B, C, H/P, W/P)
         # Contiguous: else every norm copies its input.
         return x.flatten(2).transpose(1, 2).contiguous()  # (B, S, C)

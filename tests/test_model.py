@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from torch import nn
 
 import mixer
 from mixer.config import MixerConfig, get_config
-from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth, TanhGelu, logistic_gelu
+from mixer.model import (
+    MixerBlock,
+    MlpBlock,
+    MlpMixer,
+    StochasticDepth,
+    TanhGelu,
+    logistic_gelu,
+    patchify,
+)
 
 TINY = MixerConfig(
     patch_size=4,
@@ -397,6 +406,31 @@ def test_state_dict_round_trip(model, images):
     third = MlpMixer(TINY).double()
     third.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(third.eval()(images), model(images))
+
+
+def test_the_stem_is_a_linear_layer_on_patches():
+    torch.manual_seed(0)
+    wide = MlpMixer(replace(TINY, image_size=(8, 12), patch_size=4)).double()
+    nn.init.normal_(wide.stem.bias)
+    images = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    rows = patchify(images, 4)  # (2, 6, 48)
+    torch.testing.assert_close(rows[1, 4].reshape(3, 4, 4), images[1, :, 4:, 4:8], atol=0, rtol=0)
+    found = rows @ wide.stem.weight.flatten(1).T + wide.stem.bias
+    torch.testing.assert_close(found, wide.embed(images))
+
+
+def test_compiled_for_a_cpu_the_stem_is_a_product(model, images):
+    expected = model(images)
+    traced = []
+    compiled = torch.compile(
+        model, backend=lambda graph, _: traced.append(graph.code) or graph.forward
+    )
+    torch.testing.assert_close(compiled(images), expected)
+    torch.testing.assert_close(
+        compiled(images.contiguous(memory_format=torch.channels_last)), expected
+    )
+    assert "conv" not in traced[0]
+    assert "conv" in torch.export.export(model, (images,)).graph_module.code
 
 
 def test_compile_forward_and_backward(model, images):
