@@ -59,6 +59,21 @@ def _is_compiled_for_cpu(x: Tensor) -> bool:
     return compiled and x.device.type == "cpu"
 
 
+class Stem(nn.Conv2d):
+    """The per-patch fully connected layer, as a convolution whose stride is its kernel's size.
+
+    Images (B, 3, H, W) -> (B, C, H/P, W/P).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not _is_compiled_for_cpu(images):
+            return super().forward(images)
+        # The same product in half of the time.
+        patch = self.kernel_size[0]
+        tokens = F.linear(patchify(images, patch), self.weight.flatten(1), self.bias)  # (B, S, C)
+        return tokens.transpose(1, 2).unflatten(2, (images.shape[2] // patch, -1))
+
+
 class MlpBlock(nn.Module):
     """Two linear layers with a GELU between them, along the last axis: (..., D) -> (..., D)."""
 
@@ -131,9 +146,7 @@ class MlpMixer(nn.Module):
         super().__init__()
         self.config = config
         patch = config.patch_size
-        self.stem = nn.Conv2d(
-            config.in_channels, config.hidden_dim, kernel_size=patch, stride=patch
-        )
+        self.stem = Stem(config.in_channels, config.hidden_dim, kernel_size=patch, stride=patch)
         rates = torch.linspace(
             0.0, config.stochastic_depth, config.num_blocks, device="cpu"
         ).tolist()
@@ -164,10 +177,6 @@ class MlpMixer(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Per-patch fully connected layer: (B, 3, H, W) -> (B, S, C), tokens row by row."""
         self._check_images(images)
-        if _is_compiled_for_cpu(images):
-            # The same product in half of the time.
-            weight = self.stem.weight.flatten(1)  # (C, 3·P·P)
-            return F.linear(patchify(images, self.config.patch_size), weight, self.stem.bias)
         x = self.stem(images)  # (B, C, H/P, W/P)
         # Contiguous: else every norm copies its input.
         return x.flatten(2).transpose(1, 2).contiguous()  # (B, S, C)

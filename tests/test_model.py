@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import mixer
 from mixer.config import MixerConfig, get_config
@@ -431,6 +432,22 @@ def test_compiled_for_a_cpu_the_stem_is_a_product(model, images):
     )
     assert "conv" not in traced[0]
     assert "conv" in torch.export.export(model, (images,)).graph_module.code
+
+
+def test_compiled_for_a_cpu_what_is_attached_to_the_stem_is_heard(images):
+    torch.manual_seed(0)
+    model = MlpMixer(replace(TINY, num_classes=3)).to(images.dtype)
+    nn.init.normal_(model.head.weight)
+    prune.random_unstructured(model.stem, "weight", amount=0.5)
+    seen = []
+    model.stem.register_forward_hook(lambda *_: seen.append(1))
+    compiled = torch.compile(model, backend="aot_eager")
+    for _ in range(2):
+        compiled(images).square().sum().backward()
+        with torch.no_grad():
+            model.stem.weight_orig -= 0.1 * model.stem.weight_orig.grad
+    assert len(seen) == 2
+    torch.testing.assert_close(compiled(images), model(images))
 
 
 def test_compile_forward_and_backward(model, images):

@@ -4,6 +4,7 @@ The names are ours (``MlpMixer.state_dict()``) or timm's. Nothing is unpickled b
 ``torch.load(weights_only=True)`` lets pass.
 """
 
+import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,10 @@ _SAFETENSORS_TYPES = {
 # What training scripts wrap the weights in, and which of two is taken first, as timm does.
 _BOXES = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
+# Of ``AveragedModel``, beside the names that begin with ``module.``.
+_AVERAGED = "n_averaged"
+# What they put beside the weights: their command line, which holds attributes and no code.
+_BESIDE: list[Any] = [argparse.Namespace]
 
 
 def layout_of(names: set[str]) -> Layout:
@@ -95,13 +100,13 @@ class TorchFile:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         try:
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_BESIDE):
+                found = torch.load(self.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise CheckpointError(f"{self.path}: no such file") from None
         # A damaged or a hostile file can fail in every way that the unpickler knows.
         except Exception as error:
-            reason = str(error).split("\n")[0].split(". ")[0]
-            problem = f"not a file of weights that torch.load reads ({shown(reason)})"
+            problem = f"not a file of weights that torch.load reads ({shown(_reason(error))})"
             raise CheckpointError(f"{self.path}: {problem}") from None
         for box in _BOXES:
             if isinstance(found, Mapping) and isinstance(found.get(box), Mapping):
@@ -110,6 +115,8 @@ class TorchFile:
         if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
             kind = type(found).__name__
             raise CheckpointError(f"{self.path}: expected named tensors, found {kind}")
+        if any(name.startswith("module.") for name in found):
+            found = {name: value for name, value in found.items() if name != _AVERAGED}
         self.tensors = {_WRAPPERS.sub("", name): value for name, value in found.items()}
         self.names = set(self.tensors)
         self.layout = layout_of(self.names)
@@ -147,6 +154,15 @@ class TorchFile:
             expected = f"expected a dense tensor, found {kind}"
             raise CheckpointError(f"{self.path}: {shown(name)}: {expected}")
         return value
+
+
+def _reason(error: Exception) -> str:
+    """Why ``torch.load`` refused: the object that it does not let pass, or its first sentence."""
+    text = str(error)
+    refused = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", text)
+    if refused:
+        return f"it holds an object of {refused[1]}"
+    return text.split("\n")[0].split(". ")[0]
 
 
 def write_safetensors(

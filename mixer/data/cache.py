@@ -78,11 +78,12 @@ def read_index(path: Path, key: str) -> Index:
 def key_of(paths: Sequence[Path], root: Path, *settings: Any) -> str:
     """A hash of everything that decides about the pixels: names, sizes and times of the files."""
     facts = [json.dumps([VERSION, *settings])]
-    above = len(os.fspath(root))
+    # A path in "." does not begin with it.
+    above = len(os.fspath(root / "_")) - 1
     for path in map(os.fspath, paths):
         status = os.stat(path)
         # A name may hold anything but a zero.
-        facts.append(f"{path[above:]}\0{status.st_size}\0{status.st_mtime_ns}")
+        facts.append(f"{os.sep}{path[above:]}\0{status.st_size}\0{status.st_mtime_ns}")
     return hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()
 
 

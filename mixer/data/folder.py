@@ -49,10 +49,11 @@ def load_folder(
     place = _place(keep_in or data_dir(), root, image_hw)
     # Each is mapped at once: another process may put a changed folder's in their place.
     cache, train, y_train = _decoded(layout, "train", place, image_hw, skip_unreadable)
+    layout.check_train(y_train.tolist())
     stored = _store(cache.bytes_path, train, image_hw)
     cache, _, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
+    layout.check_test(y_test.tolist())
     x_test = map_file(cache.bytes_path)[0].view(len(y_test), 3, *image_hw)
-    layout.check(y_train.tolist(), y_test.tolist())
     # Else sorted by class.
     order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))
     x_train = stored.take(order)

@@ -49,18 +49,25 @@ class Layout:
     # What to tell whoever loads it.
     notes: list[str]
 
-    def check(self, train_labels: Collection[int], test_labels: Collection[int]) -> None:
-        """Whether there is something to learn of each class, and something to test.
+    def check_train(self, labels: Collection[int]) -> None:
+        """Whether there is something to learn of each class.
 
         Raises:
-            ValueError: there is not; names the folder.
+            ValueError: there is not; names the class's folder.
         """
-        present = set(train_labels)
+        present = set(labels)
         for label, name in enumerate(self.classes):
             if label not in present:
                 place = self.train.folder / name
                 raise ValueError(f"{place}: expected at least one image of this class, found none")
-        if not test_labels:
+
+    def check_test(self, labels: Collection[int]) -> None:
+        """Whether there is something to test.
+
+        Raises:
+            ValueError: there is not; names the folder.
+        """
+        if not labels:
             raise ValueError(f"{self.test.folder}: expected at least one image, found none")
 
 
@@ -88,7 +95,8 @@ def read_layout(root: Path, skip_unreadable: bool) -> Layout:
     if unreadable and not skip_unreadable:
         raise ValueError(f"{unreadable[0]}; {_WAY_OUT}")
     layout = Layout(root, classes, train, test, _notes(classes, train, test))
-    layout.check(train.labels, test.labels)
+    layout.check_train(train.labels)
+    layout.check_test(test.labels)
     return layout
 
 

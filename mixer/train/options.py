@@ -63,23 +63,35 @@ class Options:
         if isinstance(self.compile, str) and self.compile not in COMPILE_MODES:
             known = ", ".join(COMPILE_MODES)
             raise ValueError(f"compile: expected one of {known}, found {self.compile!r}")
-        device = pick_device(self.device)
-        object.__setattr__(self, "precision", pick_precision(device, self.precision))
-        object.__setattr__(self, "device", device)
-        if self.read_every is None:
-            object.__setattr__(self, "read_every", 1 if device.type == "cpu" else 20)
-        if self.output_dir is not None:
-            own = Path(self.output_dir) / STATE
-            if self.state_file is not None and Path(self.state_file) != own:
-                expected = f"none beside output_dir, where it is {own}"
-                raise ValueError(f"state_file: expected {expected}, found {self.state_file}")
-            object.__setattr__(self, "state_file", own)
+        # Refused now; what they come to is worked out anew in a copy with other fields.
+        _ = self.chosen_device, self.chosen_precision, self.state_path
 
     @property
     def chosen_device(self) -> torch.device:
-        """The device, decided when the options were made."""
-        assert isinstance(self.device, torch.device)
-        return self.device
+        """The device that is asked for, or the best at hand."""
+        return pick_device(self.device)
+
+    @property
+    def chosen_precision(self) -> str:
+        """ "fp32", "bf16" or "fp16": the one that is asked for, or the device's own."""
+        return pick_precision(self.chosen_device, self.precision)
+
+    @property
+    def steps_a_reading(self) -> int:
+        """``read_every``, or what suits the device."""
+        return self.read_every or (1 if self.chosen_device.type == "cpu" else 20)
+
+    @property
+    def state_path(self) -> Path | None:
+        """The file of the state, if there is one: in the run folder, or ``state_file``."""
+        given = None if self.state_file is None else Path(self.state_file)
+        if self.output_dir is None:
+            return given
+        own = Path(self.output_dir) / STATE
+        if given not in (None, own):
+            expected = f"none beside output_dir, where it is {own}"
+            raise ValueError(f"state_file: expected {expected}, found {self.state_file}")
+        return own
 
 
 def check_batch(recipe: Recipe, options: Options) -> None:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +37,7 @@ class Run:
         self.scorer = Scorer(
             loop.weights(), data, loop.precision, options.compile, options.eval_batch_size
         )
+        self.state_path, self.read_every = options.state_path, options.steps_a_reading
         self._asked_at = time.perf_counter()
         if options.resume:
             self._resume()
@@ -49,10 +49,10 @@ class Run:
 
     def _resume(self) -> None:
         """Go on from the state, if it is there; process 0 reads it for all."""
-        path = self.options.state_file
+        path = self.state_path
         if path is None:
             return
-        there = self.first and Path(path).exists()
+        there = self.first and path.exists()
         found = distributed.broadcast(state.read_state(path) if there else None)
         if found is None:
             return
@@ -119,7 +119,7 @@ class Run:
         """
         options, loop = self.options, self.loop
         alone = distributed.world_size() == 1
-        due = any(map(self._is_due, (options.read_every, options.eval_every, options.save_every)))
+        due = any(map(self._is_due, (self.read_every, options.eval_every, options.save_every)))
         if due or loop.step == self._started_at + 1 or (alone and interrupt.asked):
             loop.read()
             # The same answer in all processes.
@@ -154,15 +154,15 @@ class Run:
         if not (must or self._is_due(options.save_every)):
             return
         refuse_diverged(loop.model, loop.data, loop.precision, loop.step, loop.last_good_state)
-        if options.state_file is not None and self.first:
+        if self.state_path is not None and self.first:
             self._note_wall_time()
             loop.history.note_speed(loop.recipe.batch_size)
             history = asdict(loop.history)
             more = {"step": loop.step, "history": history, "parts": loop.accumulation}
             meta = {**self.settings, **more, "scaler": loop.scaler.state_dict()}
             arrays = state.collect(loop.model, loop.optimizers, loop.ema)
-            state.write_state(options.state_file, arrays, meta)
-            self._note_good_state(options.state_file)
+            state.write_state(self.state_path, arrays, meta)
+            self._note_good_state(self.state_path)
 
     def _note_good_state(self, path: Any) -> None:
         kept = f"the state after step {self.loop.step} is good and stays in {path}"
@@ -174,7 +174,7 @@ class Run:
         self._asked_at = now
 
     def _stopped(self, total: int) -> str:
-        path = self.options.state_file
+        path = self.state_path
         kept = f"; {path} holds it, resume goes on from there" if path is not None else ""
         return f"stopped after step {self.loop.step} of {total}{kept}"
 

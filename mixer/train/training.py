@@ -8,7 +8,6 @@ References:
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,7 +72,7 @@ def train(
         model.to(device).train()
         there = data.to(device)
         parts = _accumulation(model, recipe, options, device)
-        loop = Loop(model, there, recipe, options.precision, options.compile, parts)
+        loop = Loop(model, there, recipe, options.chosen_precision, options.compile, parts)
         return Run(loop, options, folder).to_the_end()
 
 
@@ -101,9 +100,9 @@ def _open_folder(
     model: MlpMixer, recipe: Recipe, options: Options, stack: ExitStack
 ) -> RunFolder | None:
     """The run folder, in process 0, locked until ``stack`` ends; the state can be written there."""
-    if distributed.rank() != 0 or options.state_file is None:
+    if distributed.rank() != 0 or options.state_path is None:
         return None
-    place = Path(options.state_file)
+    place = options.state_path
     is_run = options.output_dir is not None
     check_writable(place.parent, "run folder" if is_run else "folder of the state")
     stack.enter_context(only_writer(place))
@@ -120,7 +119,7 @@ def _accumulation(model: MlpMixer, recipe: Recipe, options: Options, device: tor
     if options.compile in GRAPH_MODES:
         return 1
     size = recipe.batch_size // distributed.world_size()
-    fitting = pick_accumulation(model.config, size, device, options.precision)
+    fitting = pick_accumulation(model.config, size, device, options.chosen_precision)
     parts = distributed.largest(fitting, device)
     if parts > 1 and distributed.rank() == 0:
         print(f"a batch goes in {parts} parts of {size // parts} images, as the free memory asks")

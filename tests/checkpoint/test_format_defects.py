@@ -1,7 +1,9 @@
 """Files of other layouts that are damaged, hostile or of something else: one line each."""
 
+import argparse
 import io
 import pickle
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -9,6 +11,7 @@ import torch
 from helpers import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.optim.swa_utils import AveragedModel
 
 import mixer
 from mixer.checkpoint import CheckpointError, convert, from_file, open_checkpoint
@@ -36,6 +39,26 @@ def test_nothing_is_unpickled(tmp_path, capsys):
             from_file(tmp_path / name)
         assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+def test_what_training_scripts_save_beside_the_weights_does_no_harm(tmp_path):
+    """timm keeps its command line, torchvision's script the state of an average."""
+    model = random_model(CONFIG)
+    namespace = argparse.Namespace(lr=0.1, model="mixer", size=[3, 32])
+    torch.save({"state_dict": model.state_dict(), "args": namespace}, tmp_path / "timm.pth")
+    averaged = AveragedModel(model).state_dict()
+    torch.save({"model": {}, "model_ema": averaged}, tmp_path / "average.pth")
+    for name in ("timm.pth", "average.pth"):
+        found = from_file(tmp_path / name)
+        for mine, theirs in zip(found.parameters(), model.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_an_object_that_is_not_let_pass_is_named(tmp_path):
+    content = {"state_dict": random_model(CONFIG).state_dict(), "args": Path("x")}
+    torch.save(content, tmp_path / "path.pth")
+    with pytest.raises(CheckpointError, match=r"it holds an object of pathlib\."):
+        from_file(tmp_path / "path.pth")
 
 
 def test_damaged_files(file, tmp_path):

@@ -211,6 +211,29 @@ def test_a_class_with_nothing_but_damage_is_named(pets):
         load(pets, skip_unreadable=True)
 
 
+@pytest.mark.parametrize(
+    ("split", "found"), [("train", "train/cat: .* of this class"), ("test", "test: .* image")]
+)
+def test_a_split_with_nothing_but_damage_is_named(pets, split, found):
+    for file in (pets / split).rglob("*.png"):
+        file.write_bytes(b"junk")
+    with (
+        pytest.warns(UserWarning, match="left out 4 unreadable"),
+        pytest.raises(ValueError, match=f"{found}, found none"),
+    ):
+        load(pets, skip_unreadable=True)
+
+
+def test_a_folder_is_decoded_once_by_whichever_name(pets, tmp_path, monkeypatch):
+    load(pets)
+    kept = sorted((tmp_path / "kept").rglob("*.bin"))
+    monkeypatch.chdir(pets)
+    load(".")
+    monkeypatch.chdir(tmp_path)
+    load("pets")
+    assert kept and sorted((tmp_path / "kept").rglob("*.bin")) == kept
+
+
 NAMES = st.sampled_from(
     ["cat", "dog", "10", "9", "__MACOSX", ".hidden", "a.png", "b.JPG", "Thumbs.db", "x.txt", "sub"]
 )

@@ -136,8 +136,8 @@ def test_a_run_is_decided_at_once(tmp_path):
     assert settings.dataset == "digits" and settings.checkpoint == checkpoint
     assert settings.config.image_hw == (64, 64) and settings.config.num_classes == 200
     options = settings.options
-    assert (options.device, options.precision) == (torch.device("cpu"), "bf16")
-    assert options.eval_every == 100 and options.state_file == tmp_path / "digits-1_3" / "state.npz"
+    assert (options.chosen_device, options.chosen_precision) == (torch.device("cpu"), "bf16")
+    assert options.eval_every == 100 and options.state_path == tmp_path / "digits-1_3" / "state.npz"
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert options.origin == f"checkpoint of sha256 {digest}"
     with pytest.raises(FrozenInstanceError):

@@ -1,13 +1,14 @@
 """Device and precision: what is picked."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import SHORT, tiny_model
 
-from mixer.train import device, finetune, pick_device, pick_precision, tf32
+from mixer.train import Options, device, finetune, pick_device, pick_precision, tf32
 from mixer.train.batches import _to_device
 from mixer.train.device import forked_rng, seed_generators
 
@@ -29,6 +30,20 @@ def test_precision_is_what_the_device_does_natively(monkeypatch):
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
     assert pick_precision(torch.device("cpu")) == "bf16"
     assert pick_precision(torch.device("cpu"), "fp32") == "fp32"
+
+
+def test_another_device_brings_its_own_precision(monkeypatch):
+    """As ``finetune(…, device="cpu")`` on a machine with a T4."""
+    monkeypatch.setitem(device._IS_HERE, "cuda", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    best = Options()
+    assert (best.chosen_precision, best.steps_a_reading) == ("fp16", 20)
+    moved, plain = replace(best, device="cpu"), Options(device="cpu")
+    assert moved == plain and moved.chosen_precision == plain.chosen_precision != "fp16"
+    assert moved.steps_a_reading == plain.steps_a_reading == 1
+    with pytest.raises(ValueError, match="precision: fp16 needs a CUDA device, found cpu"):
+        replace(best, device="cpu", precision="fp16")
 
 
 @pytest.mark.parametrize("before", ["highest", "high", "medium"])

@@ -111,6 +111,8 @@ def test_a_class_that_is_never_seen_is_said(data):
 
 def test_a_state_has_one_place(tmp_path):
     own = tmp_path / "state.npz"
-    assert Options(output_dir=tmp_path, state_file=own).state_file == own
+    assert Options(output_dir=tmp_path, state_file=own).state_path == own
+    moved = replace(Options(output_dir=tmp_path), output_dir=tmp_path / "other")
+    assert moved.state_path == tmp_path / "other" / "state.npz"
     with pytest.raises(ValueError, match="state_file: expected none beside output_dir"):
         Options(output_dir=tmp_path, state_file=tmp_path / "elsewhere.npz")
