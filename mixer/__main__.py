@@ -70,8 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.name} is not installed; {install} brings it", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
+
+
+def in_words(error: Exception) -> str:
+    """An error in a line, without the numbers of the system's."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -13,30 +13,32 @@ from typing import Any
 class MixerConfig:
     """Everything that decides the shape of a Mixer.
 
-    The paper's letters stand behind each size. The image may be rectangular; each side is a
-    multiple of the patch size.
+    Args:
+        patch_size: P, pixels.
+        num_blocks: the paper's "number of layers".
+        hidden_dim: C, channels of each token.
+        tokens_mlp_dim: D_S, hidden width of the token-mixing MLP.
+        channels_mlp_dim: D_C, hidden width of the channel-mixing MLP.
+        num_classes: width of the head.
+        image_size: pixels; (height, width) if rectangular. Each is a multiple of ``patch_size``.
+        in_channels: 3 for colours.
+        dropout: rate inside both MLPs.
+        stochastic_depth: rate of the last block; it grows linearly from 0 at the first.
 
     Raises:
         ValueError: a size is not a positive integer, an image side is not a multiple of the
             patch size, or a rate is outside [0, 1).
     """
 
-    # P, pixels.
     patch_size: int
-    # The paper's "number of layers".
     num_blocks: int
-    # C, channels of each token.
     hidden_dim: int
-    # D_S, hidden width of the token-mixing MLP.
     tokens_mlp_dim: int
-    # D_C, hidden width of the channel-mixing MLP.
     channels_mlp_dim: int
     num_classes: int = 1000
-    # Pixels; (height, width) if rectangular.
     image_size: int | tuple[int, int] = 224
     in_channels: int = 3
     dropout: float = 0.0
-    # Rate of the last block; it grows linearly from 0 at the first.
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:

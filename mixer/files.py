@@ -49,17 +49,45 @@ def replacing(path: StrPath) -> Iterator[IO[bytes]]:
 
     A process that is killed while it writes leaves the old file as it was, and beside it a file
     whose name ends in ``.tmp``.
+
+    Raises:
+        OSError: it cannot be written; names ``path``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    with _named(path), open(temporary, "xb") as file:
+        pass
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _named(path):
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors inside are about ``path``, not about a file that nobody has heard of."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def check_target(path: StrPath) -> None:
+    """Whether a file may come to be there; for before the work that makes its content.
+
+    Raises:
+        ValueError: a folder is there, or there is no folder for it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file to write, found a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: expected a folder that is there, found none")
 
 
 def write_text(path: StrPath, text: str) -> None:

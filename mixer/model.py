@@ -75,7 +75,13 @@ class Stem(nn.Conv2d):
 
 
 class MlpBlock(nn.Module):
-    """Two linear layers with a GELU between them, along the last axis: (..., D) -> (..., D)."""
+    """Two linear layers with a GELU between them, along the last axis: (..., D) -> (..., D).
+
+    Args:
+        dim: D, S for token mixing and C for channel mixing.
+        hidden_dim: D_S or D_C.
+        dropout: rate after each of the two layers.
+    """
 
     def __init__(self, dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -111,7 +117,12 @@ class StochasticDepth(nn.Module):
 
 
 class MixerBlock(nn.Module):
-    """One layer of the paper's Figure 1, equation 1: (B, S, C) -> (B, S, C)."""
+    """One layer of the paper's Figure 1, equation 1: (B, S, C) -> (B, S, C).
+
+    Args:
+        config: sizes, and the rate of dropout.
+        drop_path: rate of stochastic depth of this block.
+    """
 
     def __init__(self, config: MixerConfig, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -140,6 +151,9 @@ class MlpMixer(nn.Module):
 
     The head starts at zero, as in the official code: a new model gives every class the same
     probability.
+
+    Raises:
+        ValueError: images of another shape or type than the model's; says which it expects.
     """
 
     def __init__(self, config: MixerConfig) -> None:

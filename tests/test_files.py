@@ -92,3 +92,16 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_reason(tmp_path, belo
 def test_sha256(tmp_path):
     (tmp_path / "file").write_bytes(b"abc" * 100_000)
     assert files.sha256(tmp_path / "file") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", tmp_path / "none" / "a.txt"):
+        kinds = (IsADirectoryError, PermissionError, FileNotFoundError)
+        with pytest.raises(kinds) as caught, files.replacing(path) as file:
+            file.write(b"content")
+        assert caught.value.filename == str(path) and caught.value.errno
+    assert [found.name for found in tmp_path.rglob("*")] == ["folder"]
+    for path in (tmp_path / "folder", tmp_path / "none" / "a.txt"):
+        with pytest.raises(ValueError, match=f"{path.name}: expected a"):
+            files.check_target(path)

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from mixer.checkpoint.layout import OFFICIAL, CheckpointError, shown
 
+# Endings of checkpoints that are no archive of NumPy's.
+OTHER_KINDS = (".safetensors", ".bin", ".pt", ".pth")
 # Bytes of a member that may be its header; NumPy itself refuses longer ones.
 _HEADER_BYTES = 10_240
 # Bytes that one of deflate's can stand for (zlib's technical details).
@@ -46,6 +48,11 @@ class Archive:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise CheckpointError(f"{self.path}: expected a file, found a folder")
+        if self.path.suffix.lower() in OTHER_KINDS and self.path.exists():
+            way = "mixer.checkpoint.from_file reads it, and mixer convert makes an .npz of it"
+            raise CheckpointError(f"{self.path}: expected an .npz file, found another kind; {way}")
         try:
             self.zip = zipfile.ZipFile(self.path)
         except FileNotFoundError:

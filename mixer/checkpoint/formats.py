@@ -9,7 +9,7 @@ from mixer.checkpoint.npz import model_of, write_npz
 from mixer.checkpoint.tensors import Safetensors, TorchFile, write_safetensors
 from mixer.checkpoint.timm_layout import TIMM
 from mixer.config import MixerConfig
-from mixer.files import StrPath
+from mixer.files import StrPath, check_target
 from mixer.model import MlpMixer
 
 LAYOUTS = {layout.label: layout for layout in (OFFICIAL, OURS, TIMM)}
@@ -83,8 +83,7 @@ def convert(
     if (layout == "official") != (kind == ".npz"):
         ending = ".npz" if layout == "official" else ".safetensors"
         raise ValueError(f"{target}: expected {ending} for the layout {layout}")
-    if not target.parent.is_dir():
-        raise ValueError(f"{target}: expected a folder that is there, found none")
+    check_target(target)
     with open_checkpoint(source) as file:
         config = config_of(file, source_size)
         state = read_state(file, config, dtype=None)

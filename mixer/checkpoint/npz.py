@@ -24,7 +24,7 @@ from mixer.checkpoint.archive import Archive, write_archive
 from mixer.checkpoint.layout import CheckpointError, official_name, shown, to_official
 from mixer.checkpoint.resolution import resize_token_mixing
 from mixer.config import MixerConfig
-from mixer.files import StrPath, replacing
+from mixer.files import StrPath, check_target, replacing
 from mixer.model import MlpMixer
 
 
@@ -207,8 +207,11 @@ def save_npz(model: nn.Module, path: StrPath, dtype: np.typing.DTypeLike = np.fl
 
     Raises:
         CheckpointError: a weight is NaN or infinite, or becomes so in ``dtype``.
-        ValueError: ``model`` is no Mixer, or ``dtype`` none of NumPy's floating point types.
+        ValueError: ``model`` is no Mixer, ``dtype`` none of NumPy's floating point types, or
+            ``path`` no place for a file.
+        OSError: the file cannot be written.
     """
+    check_target(path)
     if np.dtype(dtype).kind != "f":
         raise ValueError(f"dtype: expected a floating point type, found {np.dtype(dtype)}")
     config = unwrapped(model).config

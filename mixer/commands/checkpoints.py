@@ -34,7 +34,7 @@ def find(text: str, fetch: bool = False) -> Path:
 
     Raises:
         ValueError: neither; says which names there are.
-        OSError: one of Google's that is not in the cache.
+        OSError: one of Google's that is not in the cache, or a path where no file is.
     """
     from mixer.checkpoint import OFFICIAL_FILES, bundled_names, official_path, pretrained
 
@@ -45,6 +45,8 @@ def find(text: str, fetch: bool = False) -> Path:
     known = [*OFFICIAL_FILES, *bundled_names()]
     if text in known:
         return pretrained(text)
+    if Path(text).suffix or Path(text).name != text:
+        raise FileNotFoundError(f"{text}: no such file")
     raise ValueError(f"checkpoint: expected a file or one of {', '.join(known)}, found {text!r}")
 
 

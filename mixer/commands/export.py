@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixer.commands.checkpoints import find
+from mixer.files import check_target, replacing
 
 if TYPE_CHECKING:
     from mixer.model import MlpMixer
@@ -42,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.onnx.suffix.lower() != ".onnx":
         raise ValueError(f"{args.onnx}: expected a file that ends in .onnx")
-    if not args.onnx.parent.is_dir():
-        raise ValueError(f"{args.onnx}: expected a folder that is there, found none")
+    check_target(args.onnx)
     if args.batch is not None and args.batch < 1:
         raise ValueError(f"batch: expected a positive number of images, found {args.batch}")
     # All three are asked for before the minutes that a large model takes.
@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
 
     from mixer.checkpoint.formats import from_file
     from mixer.config import parse_image_size
-    from mixer.files import replacing
 
     size = parse_image_size(args.image_size) if args.image_size else None
     model = from_file(find(args.file), size).eval()

@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(arguments):
         command_parser(sys.modules[__name__]).print_help()
         return 0
-    number = int(arguments.pop(0)) if arguments and arguments[0].isdigit() else 1
-    (notebook,) = series.notebooks([number])
+    first = arguments.pop(0) if arguments and not arguments[0].startswith("--") else "1"
+    if not first.isdigit():
+        raise ValueError(f"notebook: expected its number, such as 3, found {first!r}")
+    (notebook,) = series.notebooks([int(first)])
     settle_data_dir()
     from jupyterlab.labapp import LabApp
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mixer.commands.checkpoints import best, described, find, is_googles
 from mixer.commands.photos import check_photos, prepare, read_photo
+from mixer.files import check_target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,8 +138,7 @@ def check_figure(path: Path, photos: int) -> None:
     kinds = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lower().lstrip(".") not in kinds:
         raise ValueError(f"{path}: expected a figure that ends in one of .{', .'.join(kinds)}")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: expected a folder that is there, found none")
+    check_target(path)
     if photos > _MOST_IN_A_FIGURE:
         raise ValueError(f"figure: expected at most {_MOST_IN_A_FIGURE} photos, found {photos}")
 

@@ -82,7 +82,7 @@ def check_name(name: str, root: StrPath | None = None) -> None:
     if name in ("digits", *TORCHVISION):
         return
     if not name.replace("_", "").replace("-", "").isalnum():
-        expected = "cifar10, cifar100, digits, folder:PATH or a file's name"
+        expected = "cifar10, cifar100, digits, folder:PATH, or NAME for NAME.npz in MIXER_DATA"
         raise ValueError(f"dataset: expected {expected}, found {name!r}")
     folder = Path(root) if root is not None else data_dir()
     path = folder / f"{name}.npz"

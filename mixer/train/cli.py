@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mixer.checkpoint import from_npz, pretrained, read_config
+from mixer.checkpoint import OFFICIAL_FILES, bundled_names, from_npz, pretrained, read_config
 from mixer.config import (
     IMAGENET_21K_CLASSES,
     MODELS,
@@ -105,9 +105,7 @@ def resolve(args: argparse.Namespace) -> Settings:
     options = _options(args, recipe, folder)
     check_batch(recipe, options)
     check_optimizer(recipe)
-    for flag in ("pretrained_dir", "keep_head"):
-        if recipe.from_scratch and getattr(args, flag):
-            raise ValueError(f"{flag}: expected none for a run from scratch")
+    _check_start(args, recipe)
     rates = replace(config, stochastic_depth=recipe.stochastic_depth)
     check_compile(options.compile, rates, options.chosen_device)
     if distributed.rank() == 0:
@@ -123,6 +121,17 @@ def resolve(args: argparse.Namespace) -> Settings:
     options = replace(options, origin=origin)
     skip, head = args.skip_unreadable, args.keep_head
     return Settings(dataset, skip, recipe, options, args.model_type, path, head, config)
+
+
+def _check_start(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Whether it is clear with which weights to begin; nothing is read."""
+    for flag in ("pretrained_dir", "keep_head"):
+        if recipe.from_scratch and getattr(args, flag):
+            raise ValueError(f"{flag}: expected none for a run from scratch")
+    known = [*OFFICIAL_FILES, *bundled_names()]
+    if not (recipe.from_scratch or args.pretrained_dir or args.model_type in known):
+        found = f"{args.model_type}, of which no checkpoint is known"
+        raise ValueError(f"model_type: expected --pretrained_dir or --from_scratch beside {found}")
 
 
 def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+_KNOWN = "cuda, cuda:1, mps, xpu or cpu"
+
 # How a device is asked whether it is here; a CPU always is.
 _IS_HERE: dict[str, Callable[[], bool]] = {
     "cpu": lambda: True,
@@ -31,9 +33,9 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device: expected cuda, cuda:1, mps or cpu, found {device!r}") from None
+        raise ValueError(f"device: expected {_KNOWN}, found {device!r}") from None
     if chosen.type not in _IS_HERE:
-        raise ValueError(f"device: expected cuda, cuda:1, mps or cpu, found {str(device)!r}")
+        raise ValueError(f"device: expected {_KNOWN}, found {str(device)!r}")
     gpus = torch.cuda.device_count() if chosen.type == "cuda" and _IS_HERE["cuda"]() else 0
     if not _IS_HERE[chosen.type]() or (chosen.type == "cuda" and (chosen.index or 0) >= gpus):
         kind = {"cuda": "CUDA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}[chosen.type]

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags; those of a recipe are made from its fields."""
     flags = argparse.ArgumentParser(
         prog="python -m mixer.train",
+        usage="%(prog)s --name NAME [--model_type MODEL] [--FLAG VALUE ...]; --help lists all",
         description="Fine-tune an MLP-Mixer, or train one from scratch. "
         "What is not given comes from the recipe.",
         epilog=_EXAMPLES,
@@ -45,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--name",
         required=True,
-        help="of the run; DATASET-WARMUP_STEPS sets data set, warm-up and steps unless given",
+        help="of the run; one like cifar10-100_500 also sets data set, warm-up (100 steps) and "
+        "steps (500 in all), where neither --recipe nor a flag of its own does",
     )
     add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
     ours = [name for name in bundled_names() if name in MODELS]
@@ -53,7 +55,10 @@ def parser() -> argparse.ArgumentParser:
     add("--model_type", default="Mixer-B_16", help=f"{known}; from scratch any of mixer.MODELS")
     add("--pretrained_dir", help="the checkpoint, an .npz file (default: the one of that name)")
     add("--keep_head", action="store_true", help="start with the checkpoint's head, not a new one")
-    add("--dataset", help="cifar10, cifar100, digits, folder:PATH or an .npz by name")
+    add(
+        "--dataset",
+        help="cifar10, cifar100, digits, folder:PATH, or NAME for NAME.npz in MIXER_DATA's folder",
+    )
     add("--skip_unreadable", action="store_true", help="leave out damaged images of a folder")
     add("--output_dir", default="output", help="the run folder is OUTPUT_DIR/NAME")
     add("--image_size", help="pixels, such as 224 or 16x64 (default: the checkpoint's)")

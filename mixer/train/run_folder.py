@@ -16,7 +16,17 @@ STATE = "state.npz"
 
 @dataclass
 class History:
-    """What a run measured; plots take it as it is."""
+    """What a run measured; plots take it as it is.
+
+    Attributes:
+        steps, loss, lr: a number for each step, steps counted from 0; the rate that it was made at.
+        eval_steps, test_accuracy, test_loss: of each test, after so many steps.
+        images_per_second: of training alone, without tests and files and without the first step of
+            each process, which compiles: ``timed_steps`` in ``timed_seconds``.
+        seconds: of training alone, with those first steps.
+        wall_seconds: with tests and files too; of a run that was killed, from its last state on.
+        skipped_steps: of fp16, those whose gradient was infinite: they changed no weight.
+    """
 
     steps: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
@@ -24,16 +34,11 @@ class History:
     eval_steps: list[int] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
-    # Of training alone, without tests and files and without the first step of each process, which
-    # compiles: ``timed_steps`` in ``timed_seconds``.
     images_per_second: float = 0.0
-    # Of training alone, with those first steps.
     seconds: float = 0.0
-    # With tests and files too; of a run that was killed, from its last state on.
     wall_seconds: float = 0.0
     timed_steps: int = 0
     timed_seconds: float = 0.0
-    # Steps of fp16 whose gradient was infinite: they changed no weight.
     skipped_steps: list[int] = field(default_factory=list)
 
     def note_speed(self, batch_size: int) -> None:

@@ -160,3 +160,17 @@ def test_two_bytes_with_fields_are_no_bfloat16(arrays, tmp_path):
     np.savez(tmp_path / "pairs.npz", **arrays | {"head/bias": pairs})
     with pytest.raises(CheckpointError, match="head/bias: expected floating point numbers"):
         mixer.from_npz(tmp_path / "pairs.npz")
+
+
+def test_other_kinds_are_named_with_the_way(tmp_path):
+    model = mixer.create_model("Mixer-Nano_4")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(CheckpointError, match=r"folder\.npz: expected a file, found a folder"):
+        mixer.from_npz(tmp_path / "folder.npz")
+    with pytest.raises(ValueError, match=r"folder\.npz: expected a file to write, found a folder"):
+        mixer.save_npz(model, tmp_path / "folder.npz")
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=r"expected an \.npz file.*from_file reads it"):
+        mixer.from_npz(tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="no such file"):
+        mixer.from_npz(tmp_path / "none.pth")

@@ -28,8 +28,11 @@ def test_a_size_that_the_source_does_not_say(command, oblong, tmp_path):
 
 
 def test_what_is_refused(command, file, tmp_path):
+    (tmp_path / "folder.npz").mkdir()
     for source, target, message in [
-        ("nowhere.npz", "a.npz", "expected a file or one of"),
+        ("nowhere", "a.npz", "expected a file or one of"),
+        (file, tmp_path, "expected a target that ends in"),
+        (file, tmp_path / "folder.npz", "expected a file to write, found a folder"),
         (file, tmp_path / "a.onnx", "ends in .npz or .safetensors"),
         (file, tmp_path / "no" / "a.npz", "expected a folder that is there"),
         (tmp_path, tmp_path / "a.npz", "expected a file, found a folder"),
@@ -37,4 +40,6 @@ def test_what_is_refused(command, file, tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             command("convert", source, target)
         assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz: no such file"):
+        command("convert", "nowhere.npz", tmp_path / "a.npz")
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, "folder.npz"}

@@ -60,5 +60,23 @@ def test_twins_are_counted_beside_their_controls() -> None:
     assert opposite["opposite"] == 1 and opposite["alike"] == 0
     alike = analysis.twins_and_controls(torch.cat([base, 2 * base]))
     assert alike["alike"] == 1 and alike["opposite"] == 0
-    for found in (opposite, alike):
-        assert found["opposite, random phases"] == found["alike, random phases"] == 0
+    assert opposite["random phases"] == alike["random phases"] == 0
+
+
+def test_units_of_one_direction_are_twins_by_necessity() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(8, 8, generator=generator)
+    sizes = torch.randn(12, generator=generator)
+    found = analysis.twins_and_controls(sizes[:, None, None] * (base - base.mean()))
+    assert found["opposite"] > 0.5 and found["units mixed"] > 0.8 and found["random phases"] < 0.1
+
+
+def test_mixed_units_use_the_same_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grids = torch.randn(10, 3, 4, generator=generator, dtype=torch.float64)
+    mixed = analysis.mix_units(grids, seed=1)
+    for one, other in ((grids, mixed), (mixed, analysis.mix_units(grids, seed=1))):
+        strengths = (torch.linalg.svdvals(g.flatten(1)) for g in (one, other))
+        torch.testing.assert_close(*strengths)
+    assert not torch.allclose(mixed, grids)
+    assert torch.equal(mixed, analysis.mix_units(grids, seed=1))

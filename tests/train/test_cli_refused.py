@@ -138,7 +138,7 @@ def test_a_folder_without_images_or_classes_is_refused(command, pets, capsys):
             ("--model_type", "Mixer-B_16", "--pretrained_dir", mixer.bundled("Mixer-Nano_4")),
             "no Mixer-B_16",
         ),
-        (("--model_type", "Mixer-S_16"), "expected one of Mixer-B_16"),
+        (("--model_type", "Mixer-S_16"), "expected --pretrained_dir or --from_scratch beside"),
     ],
 )
 def test_bad_input_is_named(command, capsys, arguments, message):

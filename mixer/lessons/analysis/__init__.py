@@ -24,6 +24,7 @@ from mixer.lessons.analysis.mistakes import surest_mistakes
 from mixer.lessons.analysis.neighbours import neighbours_agree
 from mixer.lessons.analysis.pairs import (
     Pairs,
+    mix_units,
     pair_units,
     randomise_phases,
     shuffle_units,
@@ -75,6 +76,7 @@ __all__ = [
     "learned_part",
     "linear_probe",
     "logit_lens",
+    "mix_units",
     "neighbours_agree",
     "pair_units",
     "parameters_by_part",

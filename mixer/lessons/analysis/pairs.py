@@ -95,32 +95,49 @@ def twin_share(pairs: Pairs, limit: float = 0.7) -> float:
     """The share of pairs that are twins: two units with a similarity of ``-limit`` or less.
 
     At 0.7 each of the two explains half of the other's energy (0.7² ≈ 0.5). How many such pairs
-    chance alone makes is for the controls to say: ``shuffle_units`` and ``randomise_phases``.
+    chance alone makes is for the controls to say: ``randomise_phases`` and ``mix_units``.
     """
     return float((pairs.similarity <= -limit).double().mean())
 
 
-def twins_and_controls(grids: Tensor, seeds: int = 3) -> dict[str, float]:
-    """The share of pairs that are phase twins, that of look-alikes, and both under random phases.
+def twins_and_controls(grids: Tensor, seeds: int = 10) -> dict[str, float]:
+    """The share of pairs that are phase twins, that of look-alikes, and what chance makes of them.
 
-    Look-alikes are pairs of ``same_phase`` with a similarity of 0.7 or more. The controls are means
-    over several random phases.
+    Look-alikes are pairs of ``same_phase`` with a similarity of 0.7 or more. The controls make both
+    equally often, since each gives a unit and its opposite the same chance; they are means over
+    both kinds and several seeds.
 
     Args:
         grids: (N, h, w), without their means.
-        seeds: of ``randomise_phases``, that many.
+        seeds: of ``randomise_phases`` and of ``mix_units``, that many.
     """
-    chance = [randomise_phases(grids, seed) for seed in range(seeds)]
-    return {
-        "opposite": twin_share(pair_units(grids)),
-        "opposite, random phases": sum(twin_share(pair_units(g)) for g in chance) / seeds,
-        "alike": _alike_share(grids),
-        "alike, random phases": sum(map(_alike_share, chance)) / seeds,
-    }
+    found = {"opposite": twin_share(pair_units(grids)), "alike": _alike_share(grids)}
+    for name, control in {"random phases": randomise_phases, "units mixed": mix_units}.items():
+        chance = [control(grids, seed) for seed in range(seeds)]
+        both = [twin_share(pair_units(g)) + _alike_share(g) for g in chance]
+        found[name] = sum(both) / (2 * seeds)
+    return found
 
 
 def _alike_share(grids: Tensor, limit: float = 0.7) -> float:
     return float((pair_units(grids, same_phase=True).similarity >= limit).double().mean())
+
+
+def mix_units(grids: Tensor, seed: int = 0) -> Tensor:
+    """A control for pairs: random mixtures in the place of the units, by a random rotation.
+
+    The directions that the units use stay, and how strongly; no unit does. Units that use few
+    directions are alike or opposite by chance more often, and this control tells how often.
+
+    Args:
+        grids: (N, h, w).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = grids.detach().cpu().double().flatten(1)  # (N, h * w)
+    draw = torch.randn(len(weights), len(weights), generator=generator, dtype=torch.float64)
+    rotation, upper = torch.linalg.qr(draw)
+    # Else not all rotations are equally likely.
+    return (rotation * upper.diagonal().sign() @ weights).view(grids.shape)
 
 
 def shuffle_units(grids: Tensor, seed: int = 0) -> Tensor:

@@ -174,6 +174,8 @@ def few_labels(counts: Sequence[int], accuracy: Mapping[str, ArrayLike], chance:
     ax = fig.axes[0]
     for line in ax.lines:
         line.set_marker("_")
+    # Anew, with the markers that are drawn.
+    ax.legend()
     for number, values in enumerate(seeds.values()):
         if len(values) < 2:
             continue

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -92,6 +93,10 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
             "clip_on": False,
         }
         bottom.plot([x, -x], [y, -y], "o", markeredgecolor="white", **ring)
+        # Room for a ring at the finest wave; the same in all panels.
+        bottom.set_xlim(-width / 2 - 0.5, width / 2 + 0.5)
+        bottom.set_ylim(height / 2 + 0.5, -height / 2 - 0.5)
+        bottom.set_facecolor(colormaps[SEQUENTIAL](0.0))
     axes[0, 0].set_ylabel("weights")
     axes[1, 0].set_ylabel("waves in them,\ncycles down")
     fig.supxlabel("cycles across the image", fontsize=10)
