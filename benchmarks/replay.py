@@ -101,7 +101,8 @@ def first_losses(command: Sequence[str], folder: Path, steps: int, patience: flo
 def stop(process: subprocess.Popen) -> None:
     """As Ctrl-C does, and for good if that is not heard."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        # Windows has no signal that the child could hear as Ctrl-C.
+        process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,10 +19,15 @@ from typing import Any
 
 from common import one_line, read, write
 
+from mixer.files import locked
 from mixer.train import Recipe
 
 # Of ``mixer.train.describe_machine``: the versions of software are noted, but make no other run.
 MACHINE = ("device", "processor", "cores", "threads", "cuda")
+
+
+# Of ``stopping_after``.
+_time_is_up = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Run:
     settings: Mapping[str, Any]
     label: str
     make: Callable[[], Mapping[str, Any]]
+    # Called once its entry is written.
+    done: Callable[[], None] = lambda: None
 
 
 def settings_of(
@@ -82,7 +89,10 @@ class RunList:
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path, self.header = path, dict(header)
-        before = read(path)
+        self._read()
+
+    def _read(self) -> None:
+        before = read(self.path)
         said = (run for run in before.get("runs", []) if "recipe_settings" in run)
         self.runs: list[dict[str, Any]] = list(said)
         self.failed: list[dict[str, Any]] = before.get("failed", [])
@@ -95,19 +105,27 @@ class RunList:
     def add(self, settings: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
         """Write the entry of a run; entries made from an older checkpoint of the same name go."""
         entry = {**settings, **measured, "date": time.strftime("%Y-%m-%d")}
-        self.runs = [run for run in self.runs if not _is_outdated(run, settings)]
-        self.runs.append(entry)
-        self._forget_failure(settings)
-        self._write()
+        with self._changing():
+            self.runs = [run for run in self.runs if not _is_outdated(run, settings)]
+            self.runs.append(entry)
+            self._forget_failure(settings)
         return entry
 
     def note_failure(self, settings: Mapping[str, Any], error: BaseException) -> None:
         """Write that a run could not be made, and why, in one line."""
-        self._forget_failure(settings)
-        self.failed.append(
-            {**settings, "error": one_line(error), "date": time.strftime("%Y-%m-%d")}
-        )
-        self._write()
+        entry = {**settings, "error": one_line(error), "date": time.strftime("%Y-%m-%d")}
+        with self._changing():
+            self._forget_failure(settings)
+            self.failed.append(entry)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Inside, the lists are the file's as it is now, which other processes add to as well."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.with_name(f".{self.path.name}.lock"), lambda: None):
+            self._read()
+            yield
+            self._write()
 
     def _forget_failure(self, settings: Mapping[str, Any]) -> None:
         """Those of this run, and those that say less: what failed before all was settled."""
@@ -144,6 +162,9 @@ def carry_out(runs: RunList, wanted: Iterable[Run]) -> int:
     """
     failed = 0
     for run in wanted:
+        if _time_is_up.is_set():
+            # A signal that came with the last step of a run, or after it, was not heard.
+            raise KeyboardInterrupt
         if runs.find(run.settings) is not None:
             continue
         try:
@@ -154,6 +175,7 @@ def carry_out(runs: RunList, wanted: Iterable[Run]) -> int:
             print(f"{run.label}: not run: {one_line(error)}", file=sys.stderr, flush=True)
             continue
         runs.add(run.settings, measured)
+        run.done()
         accuracy = f"{measured['accuracy']:.2%}" if "accuracy" in measured else "done"
         print(f"{run.label}: {accuracy}", flush=True)
     return failed
@@ -169,13 +191,20 @@ def stopping_after(minutes: float | None) -> Any:
     if deaf:
         # A shell's script starts what it leaves in the background deaf to Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(60 * minutes, signal.raise_signal, [signal.SIGINT])
+
+    def stop() -> None:
+        _time_is_up.set()
+        signal.raise_signal(signal.SIGINT)
+
+    _time_is_up.clear()
+    timer = threading.Timer(60 * minutes, stop)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        _time_is_up.clear()
         if deaf:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 

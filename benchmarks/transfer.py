@@ -110,7 +110,7 @@ class Study:
         settings = self.settings(way, fraction, recipe, split=split)
         label = f"tuning {way}, {fraction:.0%}, {steps} steps, {setting}, split {split + 1}"
         make = partial(self.try_out, way, fraction, recipe, settings)
-        return Run(settings, label, make)
+        return Run(settings, label, make, partial(self.forget, settings))
 
     def try_out(self, way: str, fraction: float, recipe: Recipe, settings: Setting) -> Setting:
         """Accuracy on the held-out images."""
@@ -146,7 +146,8 @@ class Study:
         recipe = recipe_for(tuned, steps, seed, setting)
         settings = self.settings(way, fraction, recipe)
         make = partial(self.measure, way, fraction, recipe, settings)
-        return Run(settings, f"seed {seed}, {fraction:.0%} of the labels, {way}", make)
+        label = f"seed {seed}, {fraction:.0%} of the labels, {way}"
+        return Run(settings, label, make, partial(self.forget, settings))
 
     def measure(self, way: str, fraction: float, recipe: Recipe, settings: Setting) -> Setting:
         """What a final run gives and costs."""
@@ -180,7 +181,6 @@ class Study:
         """Train, or go on with it; ``self.model`` is then the trained model."""
         self.model = starting_model(way, len(data.classes), recipe)
         self.args.state.mkdir(parents=True, exist_ok=True)
-        state_file = self.args.state / f"{short_key(settings)}.npz"
         history = train(
             self.model,
             data,
@@ -188,14 +188,21 @@ class Study:
             device=self.device,
             precision=self.precision,
             compile=self.args.compile,
-            state_file=state_file,
+            state_file=self.state_of(settings),
             save_every=200,
             resume=True,
             progress=False,
             **options,
         )
-        state_file.unlink(missing_ok=True)
         return history
+
+    def state_of(self, settings: Setting) -> Path:
+        """The file of an unfinished run's state, and of a finished one's until it is written."""
+        return self.args.state / f"{short_key(settings)}.npz"
+
+    def forget(self, settings: Setting) -> None:
+        """Remove the state of a run that stands in the results."""
+        self.state_of(settings).unlink(missing_ok=True)
 
     def wanted(self, fraction: float) -> Iterator[Run]:
         """The final runs of a number of labels; what they need to know is found out first."""

@@ -55,26 +55,19 @@ def replacing(path: StrPath) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    with _named(path), open(temporary, "xb") as file:
-        pass
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        with _named(path):
-            os.replace(temporary, path)
+        os.replace(temporary, path)
+    except OSError as error:
+        # Nobody has heard of the other name; a full disk has none at all.
+        if error.errno is None or error.filename not in (None, os.fspath(temporary)):
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors inside are about ``path``, not about a file that nobody has heard of."""
-    try:
-        yield
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def check_target(path: StrPath) -> None:

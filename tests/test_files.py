@@ -1,5 +1,6 @@
 """Files are written whole or not at all, also by a process that is killed."""
 
+import errno
 import hashlib
 import signal
 import subprocess
@@ -92,6 +93,22 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_reason(tmp_path, belo
 def test_sha256(tmp_path):
     (tmp_path / "file").write_bytes(b"abc" * 100_000)
     assert files.sha256(tmp_path / "file") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_full_disk_is_about_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.write_text(tmp_path / "a.txt", "content")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
+    with (
+        pytest.raises(FileNotFoundError, match=r"other\.txt"),
+        files.replacing(tmp_path / "a.txt"),
+    ):
+        (tmp_path / "other.txt").read_bytes()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_names_the_file_that_was_asked_for(tmp_path):

@@ -100,7 +100,9 @@ class TorchFile:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         try:
-            with torch.serialization.safe_globals(_BESIDE):
+            # What the caller lets pass stays so.
+            known = torch.serialization.get_safe_globals()
+            with torch.serialization.safe_globals([one for one in _BESIDE if one not in known]):
                 found = torch.load(self.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise CheckpointError(f"{self.path}: no such file") from None

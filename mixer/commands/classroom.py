@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
         # No checkout, no packages.
         series.notebooks()
     found = load_data("cifar10", data)
-    train, test = len(found.x_train), len(found.x_test)
-    print(f"{data / 'cifar10.npz'}: {train:,} training images, {test:,} test images")
+    train, test, kept = len(found.x_train), len(found.x_test), data / "cifar10.npz"
+    if not kept.exists():
+        raise OSError(f"{kept}: cifar10 could be read, but not be kept there")
+    print(f"{kept}: {train:,} training images, {test:,} test images")
     for name in args.checkpoints:
         print(download(name, data / "checkpoints"))
     if args.packages:

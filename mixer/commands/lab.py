@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(arguments):
         command_parser(sys.modules[__name__]).print_help()
         return 0
-    first = arguments.pop(0) if arguments and not arguments[0].startswith("--") else "1"
+    is_flag = arguments and arguments[0].startswith("-") and not arguments[0][1:].isdigit()
+    first = arguments.pop(0) if arguments and not is_flag else "1"
     if not first.isdigit():
         raise ValueError(f"notebook: expected its number, such as 3, found {first!r}")
     (notebook,) = series.notebooks([int(first)])

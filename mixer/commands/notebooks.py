@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         OSError: the folder cannot be written.
     """
     paths = series.notebooks(args.numbers)
-    if args.output.resolve() == paths[0].parent:
+    # Where a file system takes capitals for small letters, names differ and folders do not.
+    if args.output.exists() and args.output.samefile(paths[0].parent):
         found = f"found {args.output}, where the stored notebooks are"
         raise ValueError(f"output: expected another folder, {found}")
     check_writable(args.output, "output folder")

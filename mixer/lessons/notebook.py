@@ -46,7 +46,7 @@ def first_tests(data: ImageData, count: int) -> ImageData:
 def _load_either() -> ImageData:
     try:
         return load_data("cifar10")
-    except FileNotFoundError as error:
+    except OSError as error:
         banner("CIFAR-10 is not here: this notebook goes on with scikit-learn's digits", str(error))
     try:
         return load_data("digits")

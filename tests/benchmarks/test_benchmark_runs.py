@@ -1,8 +1,10 @@
 """The list of runs: what is done is skipped, what fails is noted, what is outdated goes."""
 
+import contextlib
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,49 @@ def test_settings_name_what_a_recipe_changes() -> None:
     assert settings["recipe"] == "mine" and settings["model"] == "M"
     assert short_key(settings) == short_key(json.loads(json.dumps(settings)))
     assert short_key(settings) != short_key({**settings, "seed": 4})
+
+
+def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
+    from runs import RunList
+
+    path = tmp_path / "results" / "a.json"
+    one, other = RunList(path, {}), RunList(path, {})
+    one.add(SETTINGS, {"accuracy": 0.5})
+    other.note_failure({**SETTINGS, "seed": 2}, ValueError("no"))
+    other.add({**SETTINGS, "seed": 3}, {"accuracy": 0.6})
+    one.add({**SETTINGS, "seed": 4}, {"accuracy": 0.7})
+    found = json.loads(path.read_text())
+    assert [entry["accuracy"] for entry in found["runs"]] == [0.5, 0.6, 0.7]
+    assert [entry["error"] for entry in found["failed"]] == ["ValueError: no"]
+
+
+def test_time_that_was_up_at_the_end_of_a_run_ends_the_series(tmp_path: Path) -> None:
+    """The signal itself came where a run was over and did not hear it."""
+    from runs import RunList, carry_out, exit_status
+
+    calls: list[int] = []
+
+    def deaf() -> dict[str, float]:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(20)
+        return {"accuracy": 0.5}
+
+    wanted = [replace(run(calls, 0.5), make=deaf), run(calls, 0.6, seed=2)]
+    runs = RunList(tmp_path / "a.json", {})
+    assert exit_status(lambda: carry_out(runs, wanted), 0.2 / 60) == 130
+    assert len(runs.runs) == 1 and not calls
+    assert exit_status(lambda: carry_out(runs, wanted), 1) == 0 and len(calls) == 1
+
+
+def test_a_state_goes_when_the_entry_stands(tmp_path: Path) -> None:
+    from runs import RunList, carry_out
+
+    path = tmp_path / "a.json"
+    seen: list[bool] = []
+    good = replace(run([], 0.5), done=lambda: seen.append("0.5" in path.read_text()))
+    bad = replace(run([], ValueError("no"), seed=2), done=lambda: seen.append(False))
+    assert carry_out(RunList(path, {}), [good, bad]) == 1
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])

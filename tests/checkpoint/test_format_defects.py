@@ -46,6 +46,9 @@ def test_what_training_scripts_save_beside_the_weights_does_no_harm(tmp_path):
     model = random_model(CONFIG)
     namespace = argparse.Namespace(lr=0.1, model="mixer", size=[3, 32])
     torch.save({"state_dict": model.state_dict(), "args": namespace}, tmp_path / "timm.pth")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        from_file(tmp_path / "timm.pth")
+        assert argparse.Namespace in torch.serialization.get_safe_globals()
     averaged = AveragedModel(model).state_dict()
     torch.save({"model": {}, "model_ema": averaged}, tmp_path / "average.pth")
     for name in ("timm.pth", "average.pth"):

@@ -132,7 +132,7 @@ def test_a_damaged_file(command, file, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.npz"], "expected a file or one of Mixer-B_16, .*found 'nowhere.npz'"),
+        (["nowhere"], "expected a file or one of Mixer-B_16, .*found 'nowhere'"),
         (["."], "expected a file, found a folder"),
         (["PHOTO"], "photo.png: expected a file that ends in one of .npz, .safetensors"),
         (["FILE", "--photo", "."], "expected the file of a photo, found a folder"),

@@ -45,6 +45,16 @@ def test_what_is_there_is_not_fetched_again_and_serves_as_mixer_data(folder, mon
     assert len(load_data("cifar10", download=False).x_train) == 4
 
 
+def test_what_could_not_be_kept_is_no_success(folder, monkeypatch, capsys):
+    found = load_data("cifar10", folder / "data")
+    (folder / "data" / "cifar10.npz").unlink()
+    monkeypatch.setattr("mixer.data.load_data", lambda *_: found)
+    assert main(["classroom", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert "cifar10.npz: cifar10 could be read, but not be kept" in said.err
+    assert "Hand round" not in said.out
+
+
 def test_checkpoints_are_kept_where_download_looks(folder, asked, monkeypatch):
     assert main(["classroom", str(folder), "--checkpoints", "Mixer-B_16", "Mixer-L_16"]) == 0
     assert asked.calls == [

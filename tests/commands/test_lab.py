@@ -28,6 +28,7 @@ def test_the_first_notebook_unless_another_is_asked_for(started):
     assert "--LabApp.default_url=/lab/tree/notebooks/01_patch_embedding.ipynb" in started[0]
     assert "--LabApp.default_url=/lab/tree/notebooks/03_the_mixer.ipynb" in started[1]
     assert started[1][-3:] == ["--port", "9000", "--ServerApp.x=1"]
+    assert main(["lab", "-y"]) == 0 and started[2][-1] == "-y"
 
 
 @pytest.mark.parametrize("root", [True, False])

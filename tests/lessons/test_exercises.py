@@ -126,7 +126,13 @@ def clipped_by_a_plain_division(gradients, max_norm):
     [
         ("2.2", lambda x, s, b: F.layer_norm(x, (6,), s, b, eps=1e-5), "Add 1e-6"),
         ("2.2", lambda x, s, b: F.layer_norm(x, (6,), s, b, eps=0.0), "Add 1e-6"),
+        (
+            "2.2",
+            lambda x, s, b: F.layer_norm(x, (6,), s, b, eps=1e-6).float(),
+            "should be the result",
+        ),
         ("2.2", over_the_tokens, "the columns have been normalised"),
+        ("4.3", lambda arrays, shapes: set(shapes) ^ set(arrays), "a list is wanted, found set"),
         ("4.2", tile_by_tile, "the inverse of what is asked"),
         ("5.2", clipped_by_a_plain_division, "division by zero"),
         ("6.1", wave_that_takes_half_off, "torch.fft.fft2"),
@@ -137,6 +143,38 @@ def test_answers_that_were_taken_for_right(number, wrong, hint, capsys):
     check(number, wrong)
     said = " ".join(capsys.readouterr().out.split())
     assert f"Exercise {number}: not yet." in said and hint in said
+
+
+def mixed_in_floats(x, w1, b1, w2, b2):
+    inner = math.sqrt(2 / math.pi)
+    hidden = x.transpose(1, 2) @ w1.T + b1
+    hidden = hidden / 2 * (1 + torch.tanh(inner * (hidden + 0.044715 * hidden**3)))
+    return (hidden @ w2.T + b2).transpose(1, 2).float()
+
+
+def mixed_with_eight_digits(x, w1, b1, w2, b2):
+    hidden = x.transpose(1, 2) @ w1.T + b1
+    hidden = hidden / 2 * (1 + torch.tanh(0.79788456 * (hidden + 0.044715 * hidden**3)))
+    return (hidden @ w2.T + b2).transpose(1, 2)
+
+
+def clipped_in_doubles(gradients, max_norm):
+    length = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
+    factor = min(1.0, max_norm / length) if length else 1.0
+    return [gradient.double() * factor for gradient in gradients]
+
+
+@pytest.mark.parametrize(
+    ("number", "right"),
+    [
+        ("2.1", mixed_in_floats),
+        ("2.1", mixed_with_eight_digits),
+        ("5.2", clipped_in_doubles),
+    ],
+)
+def test_answers_that_were_taken_for_wrong(number, right, capsys):
+    check(number, right)
+    assert f"Exercise {number}: right" in " ".join(capsys.readouterr().out.split())
 
 
 def test_checks_leave_the_generator_as_it_was(capsys):

@@ -142,8 +142,9 @@ def test_waves_stand_in_the_middle_of_their_pixels() -> None:
     down = high + (row + 0.5) * (low - high) / power.shape[0]
     x, y = bottom.lines[0].get_data()
     assert (x[0], y[0]) == (pytest.approx(across), pytest.approx(down))
-    assert sorted(bottom.get_xlim()) == pytest.approx([left, right])
-    assert sorted(bottom.get_ylim()) == pytest.approx([high, low])
+    # The ring of the finest wave is not cut.
+    for limits, ends in ((bottom.get_xlim(), (left, right)), (bottom.get_ylim(), (high, low))):
+        assert min(limits) < min(ends) - 0.3 and max(limits) > max(ends) + 0.3
 
 
 @pytest.mark.parametrize("shape", [(24, 6), (6, 24), (8, 8)])

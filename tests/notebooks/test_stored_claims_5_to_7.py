@@ -9,9 +9,11 @@ import re
 
 import nbformat
 import pytest
+import torch
 from test_stored_claims import FOLDER, number, prose_and_outputs
 
-from mixer.checkpoint import bundled
+from mixer.checkpoint import bundled, from_npz
+from mixer.lessons.analysis import neighbours_agree, shuffle_units, token_mixing_units
 from mixer.lessons.evidence import results
 from mixer.train import RECIPES
 
@@ -168,6 +170,13 @@ def test_what_notebook_6_says_of_neighbours_and_of_the_start():
     assert min(agreement) == agreement[5] and sorted(agreement)[-2:] == [0.28, 0.33]
     assert max(other) == other[1] == 0.24 and all(other[block] < 0.02 for block in (2, 3, 6, 7))
     assert max(other[block] for block in (0, 4, 5)) < -0.05
+    network = from_npz(bundled("Mixer-Nano_4-cifar10-scratch"))
+    chance = [
+        float(neighbours_agree(shuffle_units(token_mixing_units(network, block), seed)).mean())
+        for block in range(8)
+        for seed in range(20)
+    ]
+    assert f"{min(chance):.2f} {max(chance):.2f}" == "-0.06 0.01"
     own = [float(found) for found in re.findall(r"its own start +(\S+),", told)]
     by_decay = [float(found) for found in re.findall(r"(\S+) by what decay left", told)]
     other = [float(found) for found in re.findall(r"to another +(\S+)", told)]
@@ -178,6 +187,10 @@ def test_what_notebook_6_says_of_neighbours_and_of_the_start():
 
 def test_what_notebook_6_says_of_units():
     told = printed_by("06")
+    medians = shares(r"median +([\d.]+)% of the energy in the mean", told)
+    draws = torch.randn(20_000, 64, generator=torch.Generator().manual_seed(0))
+    chance = float((draws.mean(1) ** 2 * 64 / draws.square().sum(1)).median())
+    assert f"{chance:.1%}" == "0.7%" and medians[0] == 0.004 < chance < 0.016 == min(medians[1:])
     sums = shares(r"mean, +(\d+)% of the units have most", told)
     assert 0.3 < sums[4] < 0.4 and max(sums[:4] + sums[5:]) < 0.05
     local = shares(r"block \d: +(\d+)% of the units are more local", told)

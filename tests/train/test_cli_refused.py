@@ -116,7 +116,7 @@ def test_a_folder_without_images_or_classes_is_refused(command, pets, capsys):
         (("--eval_batch_size", 0), "eval_batch_size: expected a positive integer, found 0"),
         (("--eval_every", -5), "eval_every: expected a positive integer, found -5"),
         (("--save_every", 0), "save_every: expected a positive integer, found 0"),
-        (("--device", "gpu"), "device: expected cuda, cuda:1, mps or cpu, found 'gpu'"),
+        (("--device", "gpu"), "device: expected cuda, cuda:1, mps, xpu or cpu, found 'gpu'"),
         (("--device", "cuda:99"), "device: expected one of this machine, found cuda:99"),
         (
             ("--num_steps", 2, "--warmup_steps", 3),

@@ -50,6 +50,9 @@ def _layer_norm(answer: Answer) -> str | None:
     hint = wrong_tensor(found, x.shape, "the normalised table")
     if hint:
         return hint
+    if found.dtype != x.dtype:
+        # Too coarse to tell the epsilon by.
+        return f"the table is in {x.dtype}, and so should be the result; found {found.dtype}."
 
     def normed(x: Tensor) -> Tensor:
         return functional.layer_norm(x, (6,), scale, bias, eps=1e-6)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from mixer.lessons.exercises.checking import Answer, exercise, wrong_tensor
+from mixer.lessons.exercises.checking import Answer, exercise, near, wrong_tensor
 
 
 @exercise("5.1", returns="the learning rate of the step, a number")
@@ -47,7 +47,7 @@ def _clip(answer: Answer) -> str | None:
                 return hint
         expected = [gradient * min(1.0, max_norm / max(length, 1e-12)) for gradient in given]
         pairs = zip(found, expected, strict=True)
-        if all(torch.allclose(one, other, atol=1e-5) for one, other in pairs):
+        if all(near(one, other, 1e-5) for one, other in pairs):
             continue
         if not length:
             return "gradients that are all zero have length 0: do not divide by it."

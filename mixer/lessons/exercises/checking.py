@@ -109,8 +109,10 @@ def wrong_tensor(found: object, shape: Sequence[int], what: str = "the result") 
     return None
 
 
-def near(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> bool:
-    """Whether no entry is further off than ``tolerance``."""
+def near(found: Tensor, expected: Tensor, tolerance: float = 1e-7) -> bool:
+    """Whether no entry is further off than ``tolerance``, or than float32 rounds if it is that."""
+    if found.dtype != expected.dtype:
+        found, tolerance = found.to(expected.dtype), max(tolerance, 1e-5)
     return torch.allclose(found, expected, rtol=0, atol=tolerance)
 
 

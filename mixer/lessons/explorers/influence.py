@@ -46,16 +46,25 @@ def influence_explorer(
         influence = maps[scope][photo - 1]  # (num_blocks, S, S)
         return influence.select(1 if direction == _FROM else 2, patch - 1)  # (num_blocks, S)
 
+    def own_share(patch: int, photo: int, direction: str, scope: str) -> Tensor:
+        energy = of_patch(patch, photo, direction, scope).square()
+        return energy[:, patch - 1] / energy.sum(1)  # (num_blocks,)
+
     def draw(patch: int, photo: int, direction: str, scope: str) -> Figure:
         found = of_patch(patch, photo, direction, scope).unflatten(-1, (rows, columns))
         word = "block" if scope == _ALONE else "after block"
-        titles = [f"{word} {block}" for block in range(1, config.num_blocks + 1)]
-        name = f"token {patch}"
-        return plots.influence_card(pictures[photo - 1], found, patch - 1, titles, photo_title=name)
+        name, shares = f"token {patch}", own_share(patch, photo, direction, scope)
+        if config.num_blocks > 8:
+            # There is room for the number alone.
+            name, word = f"{name}; maps: {word} 1 to {config.num_blocks}", ""
+        titles = [f"{word} {at}: {share:.0%}".strip() for at, share in enumerate(shares, start=1)]
+        note = "%: share of the outlined patch, squared"
+        return plots.influence_card(
+            pictures[photo - 1], found, patch - 1, titles, photo_title=name, note=note
+        )
 
     def say(patch: int, photo: int, direction: str, scope: str) -> str:
-        energy = of_patch(patch, photo, direction, scope).square()
-        own = energy[:, patch - 1] / energy.sum(1)
+        own = own_share(patch, photo, direction, scope)
         word = "in" if scope == _ALONE else "after"
         which = "comes from its own patch" if direction == _FROM else "stays in its own token"
         place = f"row {(patch - 1) // columns + 1}, column {(patch - 1) % columns + 1}"

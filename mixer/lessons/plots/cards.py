@@ -133,6 +133,7 @@ def influence_card(
     titles: Sequence[str],
     *,
     photo_title: str,
+    note: str = "",
 ) -> Figure:
     """A photo with one patch outlined, and for each depth a map of where that patch's influence is.
 
@@ -143,6 +144,7 @@ def influence_card(
         patch: the patch outlined, counted row by row.
         titles: one over each map.
         photo_title: over the photo.
+        note: below it.
     """
     pixels, values = to_rgb(photo), to_numpy(maps).astype(np.float64)
     rows, columns = values.shape[1:]
@@ -164,6 +166,7 @@ def influence_card(
         _outline_cell(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
     # A colour bar would be a second axes.
     scale: Style = {"ha": "left", "va": "center", "fontsize": 9}
+    ax.text(0.1, 3.63, note, **scale)
     ax.text(3.4, 3.63, "0", **scale)
     ramp = np.linspace([0.0] * 6, [1.0] * 6, 64, axis=1)  # (6, 64)
     _place(ax, ramp, 3.55, 3.57, 1.2, cmap=SEQUENTIAL, vmin=0)

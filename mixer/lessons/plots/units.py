@@ -94,8 +94,8 @@ def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
         }
         bottom.plot([x, -x], [y, -y], "o", markeredgecolor="white", **ring)
         # Room for a ring at the finest wave; the same in all panels.
-        bottom.set_xlim(-width / 2 - 0.5, width / 2 + 0.5)
-        bottom.set_ylim(height / 2 + 0.5, -height / 2 - 0.5)
+        bottom.set_xlim(-width / 2 - 0.8, width / 2 + 0.8)
+        bottom.set_ylim(height / 2 + 0.8, -height / 2 - 0.8)
         bottom.set_facecolor(colormaps[SEQUENTIAL](0.0))
     axes[0, 0].set_ylabel("weights")
     axes[1, 0].set_ylabel("waves in them,\ncycles down")
