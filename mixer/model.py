@@ -55,8 +55,11 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 def _is_compiled_for_cpu(x: Tensor) -> bool:
     """Not while it is exported: there the operators' own names are worth more."""
-    compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-    return compiled and x.device.type == "cpu"
+    # Traced by torch.compile, is_exporting() is always true in torch 2.11.
+    exporting = getattr(torch.compiler, "_is_exporting_flag", None)
+    if exporting is None:
+        exporting = torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not exporting and x.device.type == "cpu"
 
 
 class Stem(nn.Conv2d):
