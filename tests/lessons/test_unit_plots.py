@@ -147,6 +147,23 @@ def test_waves_stand_in_the_middle_of_their_pixels() -> None:
         assert min(limits) < min(ends) - 0.3 and max(limits) > max(ends) + 0.3
 
 
+@pytest.mark.parametrize("side", [8, 14])
+@pytest.mark.parametrize("blocks", [8, 12, 24])
+def test_titles_of_many_maps_lie_between_them(blocks: int, side: int) -> None:
+    maps = np.random.default_rng(0).random((blocks, side, side))
+    titles = [f"{block + 1}: 100%" for block in range(blocks)]
+    # The outlined patch is in the last row, above the titles of the next line.
+    fig = plots.influence_card(photo(), maps, side * side - 1, titles, photo_title="p", note="n")
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    outlines = [patch.get_window_extent() for patch in ax.patches]
+    assert len(outlines) == blocks + 1 and len(boxes) == blocks + 4
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    assert not any(box.overlaps(outline) for box in boxes for outline in outlines[1:])
+
+
 @pytest.mark.parametrize("shape", [(24, 6), (6, 24), (8, 8)])
 def test_cards_hold_pictures_of_any_shape(shape: tuple[int, int]) -> None:
     numbers = np.random.default_rng(0)

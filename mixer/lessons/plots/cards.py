@@ -150,7 +150,10 @@ def influence_card(
     rows, columns = values.shape[1:]
     row, column = divmod(patch, columns)
     others = np.delete(values.reshape(len(values), -1), patch, axis=1).max(axis=1)  # (N,)
-    per_line, gap = -(-len(values) // 2), max(2, columns // 5)
+    # Two lines up to eight maps, three up to twelve, then four.
+    per_line = -(-len(values) // min(4, max(2, -(-len(values) // 4))))
+    # A title's height between the lines.
+    gap = max(2, columns // 5, math.ceil(0.2 * per_line * columns / (5.5 - 0.2 * per_line)))
     canvas = tile((values / np.maximum(others, 1e-30)[:, None, None]).clip(0, 1), per_line, gap)
 
     ax = _sheet(9.0, 3.9)
