@@ -104,7 +104,6 @@ def run(
         resume=True,
         progress=False,
     )
-    state_file.unlink(missing_ok=True)
     return {
         "steps": history.eval_steps,
         "test_accuracy": history.test_accuracy,
@@ -132,7 +131,8 @@ def wanted(args: argparse.Namespace, data: ImageData) -> Iterator[Run]:
         )
         state_file = args.state / f"{model}-{seed}-{short_key(settings)}.npz"
         make = partial(run, model, shuffle, recipe, data, state_file)
-        yield Run(settings, f"seed {seed}, {shuffle}, {model}", make)
+        forget = partial(state_file.unlink, missing_ok=True)
+        yield Run(settings, f"seed {seed}, {shuffle}, {model}", make, forget)
 
 
 def header(data: ImageData) -> dict[str, Any]:

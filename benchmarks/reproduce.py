@@ -118,8 +118,6 @@ def run(
     every = {"save_every": 200, "eval_every": max(1, recipe.num_steps // 10)}
     history = train(model, data, recipe, output_dir=folder, resume=True, **every, **options)
     scores = evaluate(model, data.x_test, data.y_test, precision=options["precision"])
-    # Large, and no longer needed; the model stays.
-    (folder / "state.npz").unlink(missing_ok=True)
     shown = {key: options[key] for key in ("gradient_accumulation_steps", "compile")}
     epochs = recipe.num_steps * recipe.batch_size / (len(data.x_train) * recipe.train_fraction)
     return {
@@ -173,7 +171,9 @@ def wanted(name: str, recipe_name: str, data: ImageData, args: argparse.Namespac
         )
         folder = args.runs / f"{name}-{data.name}-{recipe_name}-{recipe.seed}-{short_key(settings)}"
         make = partial(run, name, checkpoint, recipe, data, folder, options_of(name, recipe, args))
-        yield Run(settings, f"{name}, {recipe_name}, seed {recipe.seed}", make)
+        # Large, and not needed once the result stands; the model stays.
+        forget = partial((folder / "state.npz").unlink, missing_ok=True)
+        yield Run(settings, f"{name}, {recipe_name}, seed {recipe.seed}", make, forget)
 
 
 def shortened(recipe: Recipe, args: argparse.Namespace) -> Recipe:

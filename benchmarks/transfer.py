@@ -181,7 +181,7 @@ class Study:
         """Train, or go on with it; ``self.model`` is then the trained model."""
         self.model = starting_model(way, len(data.classes), recipe)
         self.args.state.mkdir(parents=True, exist_ok=True)
-        history = train(
+        return train(
             self.model,
             data,
             recipe,
@@ -194,7 +194,6 @@ class Study:
             progress=False,
             **options,
         )
-        return history
 
     def state_of(self, settings: Setting) -> Path:
         """The file of an unfinished run's state, and of a finished one's until it is written."""

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from mixer.commands import COMMANDS, command_parser, extra_for, load
-from mixer.files import survive_any_name
+from mixer.files import in_words, survive_any_name
 
 _DESCRIPTION = """\
 MLP-Mixer in PyTorch: the notebooks, Google's official checkpoints, fine-tuning.
@@ -72,13 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
-
-
-def in_words(error: Exception) -> str:
-    """An error in a line, without the numbers of the system's."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{os.fspath(error.filename)}: {error.strerror}"
-    return str(error)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,13 @@ def check_target(path: StrPath) -> None:
         raise ValueError(f"{path}: expected a folder that is there, found none")
 
 
+def in_words(error: Exception) -> str:
+    """An error in a line, without the numbers of the system's."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def write_text(path: StrPath, text: str) -> None:
     """Write a text file, UTF-8, whole or not at all."""
     with replacing(path) as file:

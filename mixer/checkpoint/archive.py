@@ -18,10 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixer.checkpoint.layout import OFFICIAL, CheckpointError, shown
+from mixer.checkpoint.layout import (
+    OFFICIAL,
+    SAFETENSORS_ENDING,
+    TORCH_ENDINGS,
+    CheckpointError,
+    shown,
+)
 
-# Endings of checkpoints that are no archive of NumPy's.
-OTHER_KINDS = (".safetensors", ".bin", ".pt", ".pth")
 # Bytes of a member that may be its header; NumPy itself refuses longer ones.
 _HEADER_BYTES = 10_240
 # Bytes that one of deflate's can stand for (zlib's technical details).
@@ -50,7 +54,8 @@ class Archive:
         self.path = Path(path)
         if self.path.is_dir():
             raise CheckpointError(f"{self.path}: expected a file, found a folder")
-        if self.path.suffix.lower() in OTHER_KINDS and self.path.exists():
+        other = self.path.suffix.lower() in (SAFETENSORS_ENDING, *TORCH_ENDINGS)
+        if other and self.path.exists():
             way = "mixer.checkpoint.from_file reads it, and mixer convert makes an .npz of it"
             raise CheckpointError(f"{self.path}: expected an .npz file, found another kind; {way}")
         try:

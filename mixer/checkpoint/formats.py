@@ -4,7 +4,13 @@ from pathlib import Path
 
 from mixer.checkpoint.architecture import Size, config_of, read_state
 from mixer.checkpoint.archive import Archive
-from mixer.checkpoint.layout import OFFICIAL, OURS, CheckpointError
+from mixer.checkpoint.layout import (
+    OFFICIAL,
+    OURS,
+    SAFETENSORS_ENDING,
+    TORCH_ENDINGS,
+    CheckpointError,
+)
 from mixer.checkpoint.npz import model_of, write_npz
 from mixer.checkpoint.tensors import Safetensors, TorchFile, write_safetensors
 from mixer.checkpoint.timm_layout import TIMM
@@ -16,10 +22,8 @@ LAYOUTS = {layout.label: layout for layout in (OFFICIAL, OURS, TIMM)}
 
 _READERS: dict[str, type[Archive | Safetensors | TorchFile]] = {
     ".npz": Archive,
-    ".safetensors": Safetensors,
-    ".bin": TorchFile,
-    ".pt": TorchFile,
-    ".pth": TorchFile,
+    SAFETENSORS_ENDING: Safetensors,
+    **dict.fromkeys(TORCH_ENDINGS, TorchFile),
 }
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+# Endings of files of named PyTorch tensors.
+SAFETENSORS_ENDING, TORCH_ENDINGS = ".safetensors", (".bin", ".pt", ".pth")
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit; says which array, found and expected."""

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from mixer.commands import series
+from mixer.commands.download import kept
 
 NAME = "classroom"
 HELP = "fetch what a class without a network needs into one folder"
@@ -58,10 +59,8 @@ def run(args: argparse.Namespace) -> int:
         # No checkout, no packages.
         series.notebooks()
     found = load_data("cifar10", data)
-    train, test, kept = len(found.x_train), len(found.x_test), data / "cifar10.npz"
-    if not kept.exists():
-        raise OSError(f"{kept}: cifar10 could be read, but not be kept there")
-    print(f"{kept}: {train:,} training images, {test:,} test images")
+    train, test = len(found.x_train), len(found.x_test)
+    print(f"{kept('cifar10', data)}: {train:,} training images, {test:,} test images")
     for name in args.checkpoints:
         print(download(name, data / "checkpoints"))
     if args.packages:

@@ -51,8 +51,17 @@ def run(args: argparse.Namespace) -> int:
             print(download(name, folder, ask_again=True))
         else:
             load_data(name, args.root)
-            path = (args.root or data_dir()) / f"{name}.npz"
-            if not path.exists():
-                raise OSError(f"{path}: {name} could be read, but not be kept there")
-            print(path)
+            print(kept(name, args.root or data_dir()))
     return 0
+
+
+def kept(name: str, folder: Path) -> Path:
+    """The file of a data set that was loaded, which is there.
+
+    Raises:
+        OSError: it is not.
+    """
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        raise OSError(f"{path}: {name} could be read, but not be kept there")
+    return path

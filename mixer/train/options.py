@@ -73,7 +73,7 @@ class Options:
 
     @property
     def chosen_precision(self) -> str:
-        """ "fp32", "bf16" or "fp16": the one that is asked for, or the device's own."""
+        """One of "fp32", "bf16" and "fp16": the one that is asked for, or the device's own."""
         return pick_precision(self.chosen_device, self.precision)
 
     @property
