@@ -5,7 +5,7 @@ usage: python benchmarks/checkpoint_loading.py [--rounds 7]
 The file is made of random weights and read from a warm disk cache, by both sides in turns. Times
 are the processor's (user and system), so that other programs on the machine count little. Memory is
 the growth of the process's peak, each side in a fresh process, over the size of the file. Writes
-benchmarks/results/checkpoint_loading.json.
+mixer/lessons/results/checkpoint_loading.json.
 """
 
 import argparse

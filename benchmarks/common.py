@@ -12,16 +12,14 @@ from mixer.files import write_text
 from mixer.train import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-# A link to it: what a notebook shows comes with the package.
-SHOWN = ROOT / "mixer" / "lessons" / "results"
+RESULTS = ROOT / "mixer" / "lessons" / "results"
 
 _LIST_OF_NUMBERS = re.compile(r"\[\s+([-\d.,e\s]+?)\s+\]")
 
 
 def result_file(name: str) -> Path:
     """Where the results of that name are kept."""
-    return SHOWN / name if (SHOWN / name).exists() else RESULTS / name
+    return RESULTS / name
 
 
 def read(path: Path) -> dict[str, Any]:

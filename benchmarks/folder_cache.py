@@ -1,7 +1,7 @@
 """A folder of photos that is larger than memory should hold: decoding, starting again, batches.
 
 usage: python benchmarks/folder_cache.py [--images 100000] [--folder FOLDER] [--steps 12]
-writes benchmarks/results/folder_cache.json
+writes mixer/lessons/results/folder_cache.json
 
 The photos are made: JPEG, shorter side 256 pixels, wide and tall, of ten classes. Each stage runs
 in a process of its own, whose peak of memory is read at its end:

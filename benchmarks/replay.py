@@ -13,7 +13,7 @@ them. The commands of the bundled records have batches of 1,024: some minutes ea
 Of a checkpoint that was trained in several runs, each from the weights of the one before, it is the
 first run's: the others cannot begin without it.
 
-Writes benchmarks/results/replay.json; the exit status is 1 if a record's losses do not come again.
+Writes mixer/lessons/results/replay.json; the exit status is 1 if a record's losses do not come again.
 """
 
 import argparse

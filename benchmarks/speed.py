@@ -18,7 +18,7 @@ A large matrix product takes turns with them: the share of it that a side's own 
 FLOP/s as mixer/cost.py counts them, says how far it is from what the machine can do. The comparison
 nano-settings holds what was tried to raise it.
 
-Each comparison is written to benchmarks/results/speed-DEVICE.json after each of its rounds, in the
+Each comparison is written to mixer/lessons/results/speed-DEVICE.json after each of its rounds, in the
 place of the one of its name. On two CPU cores each takes about 5 to 15 minutes, nano-settings 25.
 """
 
@@ -209,7 +209,7 @@ def arguments() -> argparse.Namespace:
     add("--precision", default="auto", help="default: what the device does natively")
     add("--dataset", default="cifar10")
     add("--in_process", action="store_true", help="for a trial: all sides in one process")
-    add("--output", type=Path, help="default: benchmarks/results/speed-DEVICE.json")
+    add("--output", type=Path, help="default: mixer/lessons/results/speed-DEVICE.json")
     args = parser.parse_args()
     args.device = pick_device(args.device)
     if args.sides and args.output is None:

@@ -3,9 +3,9 @@
 usage: python tools/figures.py [--check]
 
 Writes img/: mixer_figure.png (the architecture), mixer_result.png (accuracy on CIFAR-10, from
-benchmarks/results/cifar10.json and what was published), few_labels.png and shuffles.png (from
+mixer/lessons/results/cifar10.json and what was published), few_labels.png and shuffles.png (from
 transfer.json and permutation.json there) and units.png (from the bundled weights); and the tables
-between the markers of README.md and benchmarks/README.md, from benchmarks/results/. The same
+between the markers of README.md and benchmarks/README.md, from mixer/lessons/results/. The same
 sources and data give the same bytes with the same matplotlib.
 
 Each picture carries a fingerprint of what it was drawn from: the drawing code, without its comments
@@ -37,7 +37,7 @@ from mixer.lessons import analysis, evidence, plots
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
-RESULTS = ROOT / "benchmarks" / "results" / "cifar10.json"
+RESULTS = ROOT / "mixer" / "lessons" / "results" / "cifar10.json"
 TABLES_IN = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 TABLE = re.compile(r"(<!-- (\w+) table -->)(.*?)(<!-- /\2 table -->)", re.DOTALL)
 DRAWN_BY = ("mixer.drawing", "mixer.lessons.plots")
@@ -132,7 +132,7 @@ KIND = ("recipe", "num_steps", "image_size", "precision", "checkpoint_sha256")
 
 
 def kinds_of_runs() -> dict[str, list[list[dict[str, Any]]]]:
-    """What benchmarks/results/cifar10.json holds: for each model, groups of runs by all but seed.
+    """What mixer/lessons/results/cifar10.json holds: for each model, groups of runs by all but seed.
 
     They are described in benchmarks/reproduce.py, which writes them. Those of the most steps come
     first.
@@ -383,7 +383,7 @@ def chip(machine: dict[str, Any]) -> str:
 
 
 def stored(name: str) -> dict[str, Any]:
-    """A file of benchmarks/results; nothing if it has not been made."""
+    """A file of mixer/lessons/results; nothing if it has not been made."""
     path = RESULTS.with_name(name)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -412,7 +412,7 @@ def with_tables(path: Path) -> str:
 
 
 def runs_of(name: str) -> list[dict[str, Any]]:
-    """The runs of a file of benchmarks/results."""
+    """The runs of a file of mixer/lessons/results."""
     return stored(name).get("runs", [])
 
 

@@ -1,16 +1,13 @@
 """What was measured before and the notebooks show: the results that come with the package.
 
-They lie in ``benchmarks/results``, where the scripts of ``benchmarks/`` write them. The folder
-``results`` here is a link to it, so that a wheel holds copies.
+They lie in the folder ``results`` beside this file, where the scripts of ``benchmarks/`` write them.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).resolve().parent / "results"
-# A checkout on Windows may have made a plain file of the link.
-FOLDER = _HERE if _HERE.is_dir() else _HERE.parents[2] / "benchmarks" / "results"
+FOLDER = Path(__file__).resolve().parent / "results"
 
 
 def results(name: str) -> dict[str, Any]:

@@ -88,7 +88,6 @@ def server(tmp_path_factory):
     shutil.copytree(
         ROOT / "notebooks", home / "series" / "notebooks", ignore=shutil.ignore_patterns(".*", "_*")
     )
-    shutil.copytree(ROOT / "benchmarks" / "results", home / "series" / "benchmarks" / "results")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     # As if the reader had said no to the question about news.
     settings.mkdir(parents=True)

@@ -31,7 +31,7 @@ def a_run(model: str, accuracy: float, **changes: object) -> dict[str, object]:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """Puts runs in the place of benchmarks/results/cifar10.json."""
+    """Puts runs in the place of mixer/lessons/results/cifar10.json."""
     monkeypatch.setattr(figures, "RESULTS", tmp_path / "cifar10.json")
 
     def store(runs: list[dict[str, object]]) -> None:
@@ -275,7 +275,7 @@ def test_table_of_checkpoints_has_a_line_for_each() -> None:
 def test_a_checkpoint_of_two_runs_says_where_each_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = json.loads((ROOT / "benchmarks/results/upstream_last.json").read_text())
+    record = json.loads((ROOT / "mixer/lessons/results/upstream_last.json").read_text())
     record |= {"hours": 0.6, "machine": "B, 1 thread, torch 2.14.1"}
     record["earlier"][0] |= {"hours": 0.1, "machine": "A, torch 2.11.0"}
     (tmp_path / "Some.json").write_text(json.dumps(record))
@@ -287,7 +287,7 @@ def test_a_checkpoint_of_two_runs_says_where_each_was_made(
 
 def test_the_readme_s_sentences_on_speed_say_what_was_measured():
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    compared = json.loads((ROOT / "benchmarks/results/speed-cpu.json").read_text())["comparisons"]
+    compared = json.loads((ROOT / "mixer/lessons/results/speed-cpu.json").read_text())["comparisons"]
 
     def ratio(comparison: str, base: str) -> str:
         rows = compared[comparison]["ratios"]
@@ -298,10 +298,10 @@ def test_the_readme_s_sentences_on_speed_say_what_was_measured():
     assert f"trains {training} times as fast as with PyTorch's own tanh GELU" in readme
     forward = ratio("b16-forward", "timm with tanh")
     assert f"B/16 classifies {forward} times as many images as timm's with that GELU" in readme
-    gpu = json.loads((ROOT / "benchmarks/results/speed-cuda.json").read_text())["comparisons"]
+    gpu = json.loads((ROOT / "mixer/lessons/results/speed-cuda.json").read_text())["comparisons"]
     ours = gpu["b16-training"]["sides"]["ours"]
     speed = round(ours["images_per_second"]["median"], -2)
     share = 100 * ours["share_of_a_large_product"]["median"]
     assert f"On an H200 B/16 trains on {speed:,.0f} images a second, {share:.0f} % of" in readme
-    folder = json.loads((ROOT / "benchmarks/results/folder_cache.json").read_text())
+    folder = json.loads((ROOT / "mixer/lessons/results/folder_cache.json").read_text())
     assert f"photos are decoded once, in {folder['decode']['seconds'] / 60:.0f} minutes" in readme

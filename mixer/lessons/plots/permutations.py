@@ -75,7 +75,7 @@ def shuffle_curves(
     """Test accuracy while training, a panel for each network, a line for each order of the pixels.
 
     Args:
-        runs: as in benchmarks/results/permutation.json: each with ``model``, ``shuffle``, ``steps``
+        runs: as in mixer/lessons/results/permutation.json: each with ``model``, ``shuffle``, ``steps``
             and ``test_accuracy``. Of several runs of a kind the mean is drawn, and each as a thin
             line.
         names: ``model`` of a run -> title of its panel.
