@@ -103,7 +103,7 @@ def measured(make: Callable[[], explorers.Explorer]) -> dict[str, Any]:
     }
 
 
-def in_words(name: str, line: dict[str, Any]) -> str:
+def format_error(name: str, line: dict[str, Any]) -> str:
     verdict = "" if line["percentile_95_ms"] <= LIMIT else f"   over {LIMIT} ms"
     wall = f"median {line['median_ms']:6.1f} ms, 95 % under {line['percentile_95_ms']:6.1f} ms"
     cpu = f"(processor: {line['cpu_median_ms']:6.1f}, {line['cpu_percentile_95_ms']:6.1f})"
@@ -123,7 +123,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for name, make in all_explorers().items():
         results[name] = measured(make)
-        print(in_words(name, results[name]))
+        print(format_error(name, results[name]))
     load = {"load_average": round(os.getloadavg()[0], 1)} if hasattr(os, "getloadavg") else {}
     record = {
         "date": time.strftime("%Y-%m-%d"),

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from mixer.commands import COMMANDS, command_parser, extra_for, load
-from mixer.files import in_words, survive_any_name
+from mixer.files import format_error, survive_any_name
 
 _DESCRIPTION = """\
 MLP-Mixer in PyTorch: the notebooks, Google's official checkpoints, fine-tuning.
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.name} is not installed; {install} brings it", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
-        print(f"error: {in_words(error)}", file=sys.stderr)
+        print(f"error: {format_error(error)}", file=sys.stderr)
         return 1
 
 

@@ -83,7 +83,7 @@ def check_target(path: StrPath) -> None:
         raise ValueError(f"{path}: expected a folder that is there, found none")
 
 
-def in_words(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """An error in a line, without the numbers of the system's."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{os.fspath(error.filename)}: {error.strerror}"

@@ -64,7 +64,7 @@ def seconds_of(cell: nbformat.NotebookNode) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
-def in_words(seconds: float) -> str:
+def format_error(seconds: float) -> str:
     """A time as one says it: 12.3 -> "10 seconds", 80 -> "a minute", 200 -> "3 minutes"."""
     if seconds < 50:
         return f"{max(5, 5 * round(seconds / 5))} seconds"
@@ -87,7 +87,7 @@ def fill_times(notebook: nbformat.NotebookNode) -> None:
             raise ValueError(f"time: expected the tag of a cell, found {tag!r}")
         wanted = [not which or has == (which == "of") for has in tagged]
         total = sum(seconds_of(cell) for cell, yes in zip(cells, wanted, strict=True) if yes)
-        return f"{mark['open']}{in_words(total)}<!-- /time -->"
+        return f"{mark['open']}{format_error(total)}<!-- /time -->"
 
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -19,7 +19,7 @@ from mixer.config import (
     parse_image_size,
 )
 from mixer.data import check_name, load_data
-from mixer.files import check_writable, in_words, sha256, survive_any_name
+from mixer.files import check_writable, format_error, sha256, survive_any_name
 from mixer.model import MlpMixer, create_model
 from mixer.train import distributed
 from mixer.train.compiling import check_compile, compiler_message, is_compiler_error
@@ -253,5 +253,5 @@ def message_of(error: Exception) -> str:
     if is_compiler_error(error):
         return f"compile: {compiler_message(error)}"
     if isinstance(error, ValueError | OSError):
-        return in_words(error)
+        return format_error(error)
     raise error

@@ -57,7 +57,7 @@ def test_a_tag_that_no_cell_has_is_named():
      (89, "a minute"), (91, "2 minutes"), (620, "10 minutes")],
 )  # fmt: skip
 def test_in_words(seconds, words):
-    assert run_notebooks.in_words(seconds) == words
+    assert run_notebooks.format_error(seconds) == words
 
 
 def test_a_stored_notebook_keeps_no_timings():
