@@ -145,6 +145,8 @@ def test_compilation_that_cannot_work_is_refused_in_a_line(monkeypatch):
         check_compile(mode, CPU, is_split=True)
     # Of CUDA graphs the memory is used again by the next part.
     check_compile("max-autotune", CPU, is_split=False)
-    with pytest.raises(ValueError, match="expected default with accumulation .* found reduce-over"):
+    with pytest.raises(
+        ValueError, match=r"expected default with accumulation .* found reduce-over"
+    ):
         check_compile("reduce-overhead", CPU, is_split=True)
     device._compiler_problem.cache_clear()
