@@ -78,9 +78,9 @@ class Recipe:
     train_fraction: float = _setting(0.98, _SHARE, "share of the training set that is used")
     augmentation: str = _setting(
         "inception",
-        _one_of("inception", "torchvision_crop", "pad_crop", "none"),
-        "inception (the official random resized crop, and flip), torchvision_crop (the same with "
-        "torchvision's larger boxes), pad_crop (shifted crop and flip) or none",
+        _one_of("inception", "pad_crop", "none"),
+        "inception (the official random resized crop, and flip), pad_crop (shifted crop and flip) "
+        "or none",
     )
 
     from_scratch: bool = _beyond(False, _ANY, "start from random weights")

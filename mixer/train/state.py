@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mixer.config import MixerConfig
-from mixer.data import ImageData, ImageStore
-from mixer.data.dataset import StoredImages
+from mixer.data import ImageData
 from mixer.files import StrPath, replacing
 from mixer.train.recipes import Recipe
 
@@ -86,34 +85,14 @@ def settings_of(
     recipe: Recipe, config: MixerConfig, data: ImageData, precision: str, origin: str | None
 ) -> dict[str, Any]:
     """What has to be the same for a run to go on, as JSON knows it."""
-    described = {
-        "name": data.name,
-        "train_images": int(len(data.x_train) * recipe.train_fraction),
-        "classes": len(data.classes),
-        "crc": crc_of(data.x_train, data.y_train),
-        "test_images": len(data.x_test),
-        "test_crc": crc_of(data.x_test, data.y_test),
-    }
     settings = {
         "recipe": asdict(recipe),
         "model": asdict(config),
-        "data": described,
+        "data": data.identity(),
         "precision": precision,
         "origin": origin,
     }
     return json.loads(json.dumps(settings))
-
-
-def crc_of(images: Tensor | StoredImages, labels: Tensor) -> int:
-    """A check sum of the labels and of some images, to tell one set from another."""
-    few = slice(None, None, max(1, len(images) // 16))
-    if isinstance(images, ImageStore):
-        # The bytes themselves: what is worked out of them may differ between devices.
-        some = images.gather(torch.arange(len(images))[few]).pixels
-    else:
-        some = images[few]
-    start = zlib.crc32(labels.numpy(force=True).tobytes())
-    return zlib.crc32(some.numpy(force=True).tobytes(), start)
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
