@@ -42,10 +42,10 @@ def read_photo(path: Path) -> "Tensor":
     Raises:
         ValueError: it cannot be read; names the file and says why.
     """
-    from mixer.data.pictures import read_picture
+    from mixer.data import read_photo as read
 
     try:
-        return read_picture(path)
+        return read(path)
     except ValueError as error:
         reason = str(error.__cause__ or error)
         raise ValueError(f"{path}: cannot be read as a photo ({reason})") from error
@@ -57,7 +57,7 @@ def prepare(photo: "Tensor", size: tuple[int, int], crop: bool) -> "Tensor":
     The whole photo is resized to the model's size, whatever its sides; with ``crop`` only the
     middle of it, the largest box of the model's own proportions, less an eighth.
     """
-    from mixer.data.transforms import normalize, resize
+    from mixer.data import normalize, resize
 
     if crop:
         photo = central(photo, size)
