@@ -236,7 +236,7 @@ def starting_model(
         torch.nn.init.zeros_(model.head.weight)
         torch.nn.init.zeros_(model.head.bias)
         return model
-    names = class_names(path, there)
+    names = class_names(path)
     if names is None:
         say(f"keep_head: {path} names no classes; they are taken to be the data's, in this order")
     elif sorted(names) != sorted(classes):

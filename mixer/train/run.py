@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from mixer.checkpoint import save_npz
 from mixer.cost import activation_bytes
-from mixer.data import ImageData
+from mixer.data import ImageData, UnreadablePhoto
 from mixer.files import StrPath, check_writable, format_error, locked, replacing, write_text
 from mixer.model import MlpMixer
 from mixer.train import distributed
@@ -42,20 +42,6 @@ from mixer.train.evaluation import evaluate
 from mixer.train.loop import TrainingError, train_steps
 from mixer.train.optimizers import build_optimizers, check_optimizer
 from mixer.train.recipes import Recipe, get_recipe
-
-
-class UnreadablePhoto(ValueError): ...
-
-
-def _identity(data):
-    import zlib
-
-    return {
-        "classes": list(data.classes),
-        "train": len(data.y_train),
-        "test": len(data.y_test),
-        "crc": zlib.crc32(data.y_train.numpy(force=True).tobytes()),
-    }
 
 
 STATE = "state.pt"
@@ -195,7 +181,7 @@ class Run:
         self.settings = {
             "recipe": asdict(recipe),
             "model": asdict(model.config),
-            "data": _identity(data),
+            "data": data.identity(),
             "precision": self.precision,
             "origin": options.origin,
         }
@@ -311,17 +297,18 @@ class Run:
         own = slice(distributed.rank(), None, distributed.world_size())
         images, labels = self.data.x_test[own], self.data.y_test[own]
         weights, options, history = self.average or self.model, self.options, self.history
-        right = loss = 0.0
+        right = loss = count = 0.0
         if len(labels):
             size, kind = options.eval_batch_size, self.precision
             scores = evaluate(weights, images, labels, batch_size=size, precision=kind)
-            right, loss = round(scores.accuracy * len(labels)), scores.loss * len(labels)
-        right, loss = distributed.all_sum([right, loss], self.device)
+            count = scores.num_images
+            right, loss = round(scores.accuracy * count), scores.loss * count
+        right, loss, count = distributed.all_sum([right, loss, count], self.device)
         if not math.isfinite(loss):
             raise self._diverged(self.step, f"the loss on the test images is {loss} after it")
         history.eval_steps.append(self.step)
-        history.test_accuracy.append(right / len(self.data.y_test))
-        history.test_loss.append(loss / len(self.data.y_test))
+        history.test_accuracy.append(right / count)
+        history.test_loss.append(loss / count)
         self._log()
         if self.folder and history.test_accuracy[-1] == max(history.test_accuracy):
             save_npz(weights, self.folder / "best.npz")
