@@ -43,7 +43,6 @@ from mixer.train.loop import TrainingError, train_steps
 from mixer.train.optimizers import build_optimizers, check_optimizer
 from mixer.train.recipes import Recipe, get_recipe
 
-
 STATE = "state.pt"
 
 # Losses are read after so many steps, and before tests and states; on a CPU, where it costs
@@ -178,7 +177,7 @@ class Run:
         self.precision = pick_precision(self.device, options.precision)
         self.first, folder = distributed.rank() == 0, options.output_dir
         self.folder = Path(folder) if self.first and folder is not None else None
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "recipe": asdict(recipe),
             "model": asdict(model.config),
             "data": data.identity(),
@@ -556,13 +555,13 @@ def _own_folder(path: Path, resume: bool) -> Iterator[None]:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch and pickle raise many kinds
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: damaged ({reason}); start again under another name") from error
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of many kinds
+            hint = "start again under another name"
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{path}: damaged ({reason}); {hint}") from error
 
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
