@@ -4,6 +4,7 @@ There is one road for a photo, for training, tests and predictions: ``read_photo
 then a box of it, or all of it, is resized once. docs/files.md lists which files are taken and how.
 """
 
+import atexit
 import copy
 import hashlib
 import os
@@ -126,7 +127,9 @@ def _on_background(image: Image.Image) -> Image.Image:
 @cache
 def _threads() -> ThreadPool:
     """Pillow and torch free the interpreter's lock, so that threads do for reading."""
-    return ThreadPool(min(MOST_THREADS, os.cpu_count() or 1))
+    pool = ThreadPool(min(MOST_THREADS, os.cpu_count() or 1))
+    atexit.register(pool.terminate)
+    return pool
 
 
 class Photos(ImageFolder):
