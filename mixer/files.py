@@ -38,11 +38,11 @@ def data_dir() -> Path:
     Raises:
         OSError: neither is known, as for a user without a home folder.
     """
-    chosen = os.environ.get("MIXER_DATA")
-    folder = os.path.expanduser(chosen or user_cache_path("mixer", appauthor=False))
-    if folder.startswith("~"):
-        raise OSError(f"{folder}: no home folder is known; let MIXER_DATA name a folder for data")
-    return Path(folder)
+    try:
+        chosen = os.environ.get("MIXER_DATA") or user_cache_path("mixer", appauthor=False)
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise OSError("no home folder is known; let MIXER_DATA name a folder for data") from None
 
 
 def settle_data_dir() -> None:
@@ -194,6 +194,7 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
     part = path.with_name(f".{path.name}.part")
     said = f"{path.name}: another process is fetching it"
     with locked(path.with_name(f".{path.name}.lock"), lambda: print(said, file=sys.stderr)):
+        earlier = part.exists()
         # Another process may have fetched it meanwhile.
         while not path.exists():
             part.touch()
@@ -202,9 +203,10 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
                 _check_reachable(url)
                 _fetch(url, part, have)
             except (OSError, HTTPException) as error:
-                if isinstance(error, HTTPError) and error.code == 416 and have:
-                    # Nothing comes after what we have: it was another file.
+                if isinstance(error, HTTPError) and error.code == 416 and earlier:
+                    # Nothing comes after what an earlier call left: it was another file.
                     part.unlink()
+                    earlier = False
                 elif part.stat().st_size <= have:
                     raise OSError(f"{url}: {error or type(error).__name__}") from error
                 continue
