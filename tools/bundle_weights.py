@@ -34,7 +34,7 @@ from mixer.train import History, Recipe, describe_machine, evaluate
 from mixer.train.optimizers import parameter_groups
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from common import curve  # noqa: E402
+from common import curve
 
 WEIGHTS = Path(mixer.__file__).parent / "weights"
 # Test images that the test-suite scores again.
