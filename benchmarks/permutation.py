@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from common import RESULTS, Runs, settings_of
-from torch import Tensor, nn
+from torch import nn
 
 from mixer import MixerConfig, MlpMixer
 from mixer.data import ImageData, load_data
 from mixer.lessons.analysis import SHUFFLES, Shuffled, shuffle_order
+from mixer.lessons.baselines import SmallResNet
 from mixer.train import Recipe, describe_machine, pick_device, pick_precision, train
 
 CONFIG = MixerConfig(
@@ -41,39 +41,6 @@ CONFIG = MixerConfig(
     num_classes=10,
     image_size=32,
 )
-
-
-class Residual(nn.Module):
-    """Two 3×3 convolutions with a skip connection (He et al., 2015, arXiv:1512.03385)."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
-        self.norm1, self.norm2 = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
-        self.skip = nn.Conv2d(c_in, c_out, 1, stride) if c_in != c_out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))  # (B, C_out, H/stride, W/stride)
-        return F.relu(self.norm2(self.conv2(y)) + self.skip(x))
-
-
-class SmallResNet(nn.Module):
-    """A residual network of 7 convolutions: images (B, 3, 32, 32) -> logits (B, num_classes)."""
-
-    def __init__(self, config: MixerConfig) -> None:
-        super().__init__()
-        # For the image size and the number of classes.
-        self.config = config
-        self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(32)
-        self.blocks = nn.Sequential(Residual(32, 32, 1), Residual(32, 64, 2), Residual(64, 64, 1))
-        self.head = nn.Linear(64, config.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.stem(x)))  # (B, 32, 16, 16)
-        x = self.blocks(x)  # (B, 64, 8, 8)
-        return self.head(x.mean(dim=(2, 3)))  # (B, num_classes)
 
 
 MODELS: dict[str, type[nn.Module]] = {"mixer": MlpMixer, "cnn": SmallResNet}

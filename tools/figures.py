@@ -22,7 +22,7 @@ from mixer import bundled, from_npz
 from mixer.checkpoint import OFFICIAL_FILES, PUBLISHED_TEST_IMAGES
 from mixer.drawing import use_style
 from mixer.files import replacing, write_text
-from mixer.lessons import analysis, evidence, plots
+from mixer.lessons import analysis, plots
 
 ROOT = Path(__file__).resolve().parent.parent
 IMG = ROOT / "img"
@@ -239,7 +239,17 @@ def accuracies() -> Figure:
 
 
 def few_labels() -> Figure:
-    return plots.few_labels(*evidence.few_labels())
+    """Accuracy by the number of labels; every start was run with each seed and number."""
+    found = stored("transfer")
+    runs = found["runs"]
+    accuracy = {(run["start"], run["seed"], run["labels"]): run["accuracy"] for run in runs}
+    starts, seeds, sizes = (list(dict.fromkeys(part)) for part in zip(*accuracy, strict=True))
+    sizes.sort()
+    by_start = {
+        start: [[accuracy[start, seed, size] for size in sizes] for seed in seeds]
+        for start in starts
+    }
+    return plots.few_labels(sizes, by_start, 1 / found["classes"])
 
 
 def shuffles() -> Figure:
