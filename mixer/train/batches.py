@@ -24,7 +24,6 @@ from mixer.data import (
     random_flip,
     random_resized_crop,
     resize,
-    torchvision_crop,
 )
 from mixer.train import distributed
 from mixer.train.device import forked_rng, seed_generators
@@ -117,8 +116,6 @@ class Batches:
         kind, generator = self.recipe.augmentation, self.generator
         if kind == "inception":
             images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
-        elif kind == "torchvision_crop":
-            images = torchvision_crop(images, self.image_hw, generator=generator, share=share)
         else:
             images = resize(images, self.image_hw)
         if stored:
