@@ -79,6 +79,7 @@ def decay_in_all(model: mixer.MlpMixer, recipe: Recipe, steps: int) -> dict[str,
     }
 
 
+@torch.no_grad()
 def similarity_to(start: mixer.MlpMixer, model: mixer.MlpMixer) -> list[float]:
     """Cosine between all weights of a block's units now and at the start, a number a block."""
     weights = [[b.token_mixing.fc1.weight.flatten() for b in m.blocks] for m in (start, model)]

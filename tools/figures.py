@@ -2,10 +2,9 @@
 
 usage: python tools/figures.py
 
-Writes img/: mixer_result.png (accuracy on CIFAR-10), few_labels.png, shuffles.png and units.png;
-and the tables between the markers of README.md and benchmarks/README.md. Their sources are
-mixer/lessons/results/, the bundled weights and their records. img/mixer_figure.png, the
-architecture, is a stored picture that never changes.
+Writes img/: few_labels.png, shuffles.png and units.png; and the tables between the markers of
+README.md and benchmarks/README.md. Their sources are mixer/lessons/results/, the bundled weights
+and their records. img/mixer_figure.png, the architecture, is a stored picture that never changes.
 """
 
 import json
@@ -215,29 +214,6 @@ def with_tables(text: str) -> str:
 # ------------------------------------------------------------------------------------- pictures
 
 
-def accuracies() -> Figure:
-    """What was published, and the mean of our longest runs."""
-    rows = []
-    for name, kinds in kinds_of_runs().items():
-        official, runs = OFFICIAL_FILES.get(name), kinds[0] if kinds else []
-        if official:
-            label = f"{official.label}, {official.upstream}"
-        else:
-            label = f"{name},\n{runs[0]['upstream'].split(',')[0]}"
-        steps = [f"{runs[0]['num_steps']:,} steps"] if runs else []
-        steps += [f"{len(runs)} seeds: {spread(runs)}"] if len(runs) > 1 else []
-        note = [", ".join(steps), official.note if official else ""]
-        rows.append(
-            {
-                "label": label,
-                "official": official.accuracy if official else None,
-                "measured": mean(runs) if runs else None,
-                "note": "\n".join(filter(None, note)),
-            }
-        )
-    return plots.accuracies(rows)
-
-
 def few_labels() -> Figure:
     """Accuracy by the number of labels; every start was run with each seed and number."""
     found = stored("transfer")
@@ -268,7 +244,6 @@ def units() -> Figure:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    "mixer_result.png": accuracies,
     "few_labels.png": few_labels,
     "shuffles.png": shuffles,
     "units.png": units,

@@ -36,7 +36,7 @@ def readme_with(text: str, address: str, site: str | None) -> str:
     workflow = f"{address}/actions/workflows/tests.yml"
     places = {
         "badges": f"[![tests]({workflow}/badge.svg)]({workflow})\n",
-        "clone": f"```sh\ngit clone {address} && cd {address.rsplit('/', 1)[1]}\n```\n",
+        "clone": f"With Python 3.11 or later: `git clone {address}`, and in its folder\n",
     }
     if site:
         places["site"] = f"[The series as web pages, and the network in your browser]({site})\n"

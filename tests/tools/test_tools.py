@@ -121,7 +121,7 @@ def test_bundled_weights(run_folder: Path, tmp_path: Path, monkeypatch: pytest.M
     assert record["learning_rate_times_decay"] == {k: round(v, 3) for k, v in decay.items()}
     # Three steps change little.
     assert len(record["similarity_to_the_start"]) == 8
-    assert all(0.95 < similarity < 1 for similarity in record["similarity_to_the_start"])
+    assert all(0.9 < similarity <= 1 for similarity in record["similarity_to_the_start"])
     # Old weights stand where no record can be made.
     before = (tmp_path / f"{name}.npz").read_bytes()
     (run_folder / "history.json").unlink()
@@ -141,8 +141,8 @@ def test_the_address_reaches_every_place(tmp_path: Path) -> None:
     assert urls["Repository"] == address
     assert f"repository-code: {address}\n" in (tmp_path / "CITATION.cff").read_text()
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert f"git clone {address} && cd mixer-series\n" in readme
-    assert f"]({address}/actions/workflows/tests.yml)" in readme and "(https://a.example)" in readme
+    assert f"`git clone {address}`" in readme and "(https://a.example)" in readme
+    assert f"]({address}/actions/workflows/tests.yml)" in readme
     for path in (tmp_path / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         badge, _, title, *_ = notebook.cells[0].source.splitlines()
@@ -167,7 +167,9 @@ def test_the_site(tmp_path: Path) -> None:
         assert f'href="notebooks/{path.stem}.html"' in index
         text = (tmp_path / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
         cells = nbformat.read(path, as_version=4).cells
-        pictures = sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", []))
+        pictures = sum(
+            "image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", [])
+        )
         alt = re.findall(r'<img[^>]* alt="([^"]*)"', text)
         assert len([words for words in alt if len(words) > 20]) >= pictures
         assert not re.findall(r"<(?!a )\w+ [^>]*\b(?:src|href)=\"(?:https?:)?//", text)
