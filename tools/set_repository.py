@@ -4,8 +4,9 @@ usage: python tools/set_repository.py OWNER/REPO [--site https://OWNER.github.io
 
 The address stands in ``[project.urls]`` of pyproject.toml, as OWNER/REPO until it is known. From
 there it goes into CITATION.cff, into the README (its badge, how to get the repository, and, with
-``--site``, a link to the site) and into each notebook: its set-up cell, which fetches the package
-on Colab, and the "Open in Colab" badge, which becomes its first line.
+``--site``, a link to the site) and into each notebook, which says nothing of Colab before: the
+"Open in Colab" badge becomes its first line, and a cell (tag ``repository``) before all others
+fetches the package where it is not installed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+from nbformat.v4 import new_code_cell
 
 from mixer.files import write_text
 
@@ -23,6 +25,14 @@ BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name})"
 )
+# --no-deps: Colab has every package that mixer and its lessons need, and its torch fits its GPU.
+SET_UP = """\
+# On Colab this fetches the package `mixer`; where it is installed, it does nothing.
+try:
+    import mixer.lessons
+except ImportError:
+    %pip install --quiet --no-deps "git+{address}"\
+"""
 
 
 def repository(root: Path) -> str:
@@ -46,15 +56,27 @@ def readme_with(text: str, address: str, site: str | None) -> str:
     return text
 
 
-def write_notebook(path: Path, old: str, new: str) -> None:
-    """Put the address where the old one stood, and the badge into the first line."""
+def write_notebook(path: Path, address: str) -> None:
+    """Put badge and set-up cell into a notebook, in the place of old ones."""
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        cell.source = cell.source.replace(old, new)
-    first = notebook.cells[0]
-    title = re.sub(r"\A\[!\[Open in Colab\].*\n+", "", first.source)
-    slug = "/".join(new.split("/")[-2:])
-    first.source = f"{BADGE.format(slug=slug, name=path.name)}\n\n{title}"
+    tag = "repository"
+    cells = [cell for cell in notebook.cells if tag not in cell.metadata.get("tags", [])]
+    title = re.sub(r"\A\[!\[Open in Colab\].*\n+", "", cells[0].source)
+    slug = "/".join(address.split("/")[-2:])
+    cells[0].source = f"{BADGE.format(slug=slug, name=path.name)}\n\n{title}"
+    code = [number for number, cell in enumerate(cells) if cell.cell_type == "code"]
+    set_up = new_code_cell(SET_UP.format(address=address), metadata={"tags": [tag]})
+    cells.insert(code[0], set_up)
+    notebook.cells = cells
+    # As one run would have numbered them.
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number:02d}"
+    ran = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(ran, 1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
     write_text(path, nbformat.writes(notebook) + "\n")
 
 
@@ -71,7 +93,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
         text = (root / name).read_text(encoding="utf-8").replace(old, new)
         write_text(root / name, readme_with(text, new, args.site) if name == "README.md" else text)
     for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
-        write_notebook(path, old, new)
+        write_notebook(path, new)
     print(f"{new} is written into pyproject.toml, CITATION.cff, README.md and the notebooks")
 
 

@@ -86,7 +86,7 @@ def clean_environment(home):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_alone_fetches_the_package_and_runs(path, repository, colab, tmp_path):
     shutil.copy(path, tmp_path)
-    set_repository.write_notebook(tmp_path / path.name, set_repository.repository(ROOT), repository)
+    set_repository.write_notebook(tmp_path / path.name, repository)
     environment = clean_environment(colab.parent)
 
     def run(*arguments):
