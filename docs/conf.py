@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 highlight_language = "text"
 html_theme = "sphinx_book_theme"
 html_theme_options = {"show_toc_level": 2, "use_download_button": False}
+html_context = {"default_mode": "auto"}
 html_copy_source = False
 # A copy of MathJax with its glyphs, from the package django-static-mathjax.
 mathjax_path = "tex-svg.js"
