@@ -20,14 +20,13 @@ from mixer.model import MlpMixer, create_model
 from mixer.train import distributed
 from mixer.train.device import COMPILE_MODES, pick_device
 from mixer.train.loop import TrainingError
-from mixer.train.recipes import RECIPES, Recipe, get_recipe
+from mixer.train.recipes import CHOICES, RECIPES, Recipe, get_recipe
 from mixer.train.run import STATE, Options, train
 
 _EXAMPLES = """\
 examples:
   python -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
-      fine-tune the official B/16 on CIFAR-10, 500 steps, 100 of them warm-up; the file is
-      downloaded if need be, --pretrained_dir FILE takes another; --resume goes on with a run
+      fine-tune the official B/16, downloaded if need be, on CIFAR-10: 500 steps, 100 of warm-up
   torchrun --nproc_per_node=4 -m mixer.train --name cifar10-100_500 --model_type Mixer-B_16
       the same on four GPUs of this machine: the batch of 512 is shared out
   python -m mixer.train --name try --model_type Mixer-Nano_4 --dataset digits --num_steps 50 \\
@@ -38,34 +37,21 @@ exit status: 0 at the end, 1 after an error, 2 for a flag that is none, 128 and 
 after Ctrl-C, TERM, HUP and USR1, which leave a state to go on from.
 """
 
-# What --help says of the fields of ``Recipe``, in their order.
+# What --help says of those fields of ``Recipe`` whose names do not say it.
 _HELP = {
-    "num_steps": "steps in all",
-    "warmup_steps": "steps of linear warm-up",
     "batch_size": "images a step, over all processes and parts",
     "learning_rate": "at the end of warm-up",
-    "decay_type": "cosine to zero, linear, or wsd (warm-up, stable, decay: see --cooldown_steps)",
-    "optimizer": "sgd with momentum 0.9, adamw or muon",
-    "weight_decay": "decoupled for adamw and muon",
     "max_grad_norm": "gradients longer than this are cut to it",
-    "seed": "of everything random",
-    "train_fraction": "share of the training set that is used; of a folder: all, if not given",
-    "augmentation": "inception (the official random resized crop, and flip), pad_crop (shifted "
-    "crop and flip) or none",
-    "from_scratch": "start from random weights",
+    "train_fraction": "share of the training set that is used; of a folder all, if not given",
+    "augmentation": "crop and flip: the official ones, those of small images, or none",
     "cooldown_steps": "of wsd: the last steps, in which the rate falls linearly to zero",
-    "muon_parts": "which matrices Muon takes, AdamW the rest: all of the blocks', or "
-    "channel_mixing's alone",
+    "muon_parts": "whose matrices Muon takes, AdamW the rest",
     "token_mixing_learning_rate": "of token mixing's matrices, if not learning_rate",
     "token_mixing_weight_decay": "of token mixing's matrices, if not weight_decay",
     "outer_learning_rate": "of stem, head and all vectors, if not learning_rate",
     "outer_weight_decay": "of stem and head, if not weight_decay",
-    "auto_augment": "torchvision's randaugment, trivialaugment or none",
-    "auto_augment_magnitude": "of randaugment",
     "mixup": "alpha of its Beta distribution",
     "cutmix": "alpha; with both, each batch takes one of the two",
-    "label_smoothing": "share of the target spread over all classes",
-    "dropout": "rate inside the MLPs",
     "stochastic_depth": "rate of the last block",
     "ema_decay": "of the averaged weights, which then count in tests",
 }
@@ -107,20 +93,19 @@ def parser() -> argparse.ArgumentParser:
     add("--compile", nargs="?", const="default", choices=COMPILE_MODES, help=compiled)
     add("--device", help="cuda, cuda:1, mps, xpu or cpu (default: the best at hand)")
     add("--resume", action="store_true", help="go on with the run of this name")
-    official = flags.add_argument_group("recipe")
-    beyond = flags.add_argument_group("beyond the official recipe")
-    types, group = typing.get_type_hints(Recipe), official
+    types, group = typing.get_type_hints(Recipe), flags.add_argument_group("recipe")
     for setting in fields(Recipe):
         name, kind = setting.name, types[setting.name]
+        if name == "from_scratch":
+            group = flags.add_argument_group("beyond the official recipe")
         flag = "--train_batch_size" if name == "batch_size" else f"--{name}"
-        group = beyond if name == "from_scratch" else group
+        about = _HELP.get(name) or " or ".join(CHOICES.get(name, [name.replace("_", " ")]))
         if kind is bool:
-            group.add_argument(flag, action="store_true", default=None, help=_HELP[name])
+            group.add_argument(flag, action="store_true", default=None, help=about)
             continue
         number = next((k for k in (int, float) if k in (kind, *typing.get_args(kind))), str)
-        origin = "official" if group is official else "default"
-        default = "" if setting.default is None else f" ({origin}: {setting.default})"
-        group.add_argument(flag, dest=name, type=number, help=_HELP[name] + default)
+        default = f" (official: {setting.default})" if setting.default is not None else ""
+        group.add_argument(flag, dest=name, type=number, help=about + default)
     return flags
 
 
@@ -153,23 +138,6 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, Recipe]:
     return dataset, recipe
 
 
-def _options(args: argparse.Namespace, recipe: Recipe, folder: Path) -> Options:
-    if args.fp16 and args.precision not in (None, "fp16"):
-        raise ValueError(f"fp16: expected no other precision beside it, found {args.precision}")
-    tenth = max(1, recipe.num_steps // 10)
-    return Options(
-        device=args.device,
-        precision="fp16" if args.fp16 else args.precision or "auto",
-        compile=args.compile or False,
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
-        eval_every=args.eval_every or (tenth if recipe.from_scratch else 100),
-        eval_batch_size=args.eval_batch_size,
-        output_dir=folder,
-        save_every=args.save_every,
-        resume=args.resume,
-    )
-
-
 def run(args: argparse.Namespace) -> None:
     """Decide and check everything, load the data, train, and print what came of it.
 
@@ -183,7 +151,17 @@ def run(args: argparse.Namespace) -> None:
     size = parse_image_size(args.image_size) if args.image_size else None
     config = get_config(args.model_type, image_size=size)
     folder = Path(args.output_dir) / args.name
-    options = _options(args, recipe, folder)
+    if args.fp16 and args.precision not in (None, "fp16"):
+        raise ValueError(f"fp16: expected no other precision beside it, found {args.precision}")
+    usual = max(1, recipe.num_steps // 10) if recipe.from_scratch else 100
+    same = ("device", "gradient_accumulation_steps", "eval_batch_size", "save_every", "resume")
+    options = Options(
+        precision="fp16" if args.fp16 else args.precision or "auto",
+        compile=args.compile or False,
+        eval_every=usual if args.eval_every is None else args.eval_every,
+        output_dir=folder,
+        **{name: getattr(args, name) for name in same},
+    )
     options.check(recipe)
     for flag in ("pretrained_dir", "keep_head"):
         if recipe.from_scratch and getattr(args, flag):
@@ -258,7 +236,7 @@ def starting_model(
         torch.nn.init.zeros_(model.head.weight)
         torch.nn.init.zeros_(model.head.bias)
         return model
-    names = class_names(path, there)
+    names = class_names(path)
     if names is None:
         say(f"keep_head: {path} names no classes; they are taken to be the data's, in this order")
     elif sorted(names) != sorted(classes):

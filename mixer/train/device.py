@@ -5,7 +5,7 @@ import platform
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,37 +107,23 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def tf32(device: torch.device) -> Iterator[None]:
     """Inside, fp32 matrix products on a CUDA device run in TF32; afterwards as before.
 
-    Other devices' settings are not touched. What was set is asked of the newer setting where this
-    torch has it (2.9): asking for the old one raises once somebody has set the newer one. The old
-    one is set along with it, because parts of ``torch.compile`` ask for that.
+    Where somebody has chosen for himself the newer way (torch 2.9), after which asking for the old
+    setting raises, that is left alone.
     """
-    matmul: Any = torch.backends.cuda.matmul
-    if device.type != "cuda":
+    before = None
+    if device.type == "cuda":
+        with suppress(RuntimeError):
+            before = torch.get_float32_matmul_precision()
+    if before is None:
         yield
-    elif not hasattr(matmul, "fp32_precision"):
-        before = matmul.allow_tf32
-        matmul.allow_tf32 = True
-        try:
-            yield
-        finally:
-            matmul.allow_tf32 = before
-    else:
-        host: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        newer = matmul.fp32_precision, host.fp32_precision
-        older = "medium" if newer[1] == "bf16" else "high" if newer[0] == "tf32" else "highest"
-        _set_older("high")
-        try:
-            yield
-        finally:
-            _set_older(older)
-            matmul.fp32_precision, host.fp32_precision = newer
-
-
-def _set_older(precision: str) -> None:
-    """The setting from before torch 2.9, which warns that there is a newer one."""
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*new API settings to control TF32")
-        torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
@@ -154,28 +140,36 @@ def seed_generators(device: torch.device, seed: int) -> None:
             module.manual_seed(seed)
 
 
-@contextmanager
-def forked_rng(device: torch.device) -> Iterator[None]:
-    """Afterwards torch's global random generators, of CPU and ``device``, are as they were."""
-    indexed = device.type in ("cuda", "xpu")
-    kind = device.type if indexed else "cuda"
-    with torch.random.fork_rng([device] if indexed else [], device_type=kind):
-        before = torch.mps.get_rng_state() if device.type == "mps" else None
-        try:
-            yield
-        finally:
-            if before is not None:
-                torch.mps.set_rng_state(before)
+def forked_rng(device: torch.device) -> AbstractContextManager:
+    """Afterwards torch's global random generators, of CPU and ``device``, are as they were.
+
+    Torch's own way to fork leaves out those of Apple's GPUs.
+    """
+    if device.type in ("cuda", "xpu"):
+        return torch.random.fork_rng([device], device_type=device.type)
+    return torch.random.fork_rng([])
 
 
-def check_compiler(device: torch.device) -> None:
-    """Raise ``ValueError`` in a line if ``torch.compile`` does not work on this machine."""
-    if problem := _compiler_problem(device.type):
+def check_compile(compile: bool | str, device: torch.device, is_split: bool) -> None:
+    """Whether ``torch.compile`` works here in this mode.
+
+    Args:
+        compile: whether, or the mode.
+        device: of the run.
+        is_split: whether a batch goes in parts or is shared out.
+
+    Raises:
+        ValueError: it does not; says why, and what to do.
+    """
+    if isinstance(compile, str) and compile not in COMPILE_MODES:
+        raise ValueError(f"compile: expected one of {COMPILE_MODES}, found {compile!r}")
+    # The memory of CUDA graphs is used again by the next part of a batch.
+    if compile in GRAPH_MODES and is_split:
+        expected = "default with accumulation or several processes"
+        raise ValueError(f"compile: expected {expected}, found {compile}")
+    if compile and (problem := _compiler_problem(device.type)):
         tools = "a C++ compiler (CXX names it; on a GPU Triton and a C compiler)"
-        raise ValueError(
-            f"compile: torch.compile needs {tools}, which does not work here; leave --compile out "
-            f"({problem})"
-        )
+        raise ValueError(f"compile: {tools} does not work here; leave --compile out ({problem})")
 
 
 @cache
@@ -183,7 +177,6 @@ def _compiler_problem(device: str) -> str | None:
     """What goes wrong when a trifle is compiled, in a line; ``None``: nothing."""
     try:
         torch.compile(lambda x: torch.sin(x) + x, dynamic=False)(torch.ones(17, device=device))
-    except Exception as error:  # whatever a broken tool chain raises
-        lines = str(error.__cause__ or error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
+    except Exception as error:  # A broken tool chain may raise anything.
+        return str(error.__cause__ or error).strip().partition("\n")[0] or type(error).__name__
     return None

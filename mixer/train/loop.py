@@ -35,6 +35,7 @@ def train_steps(run: "Run") -> Iterator[int]:
         Stopped: a signal asked for it.
     """
     recipe, options, scaler = run.recipe, run.options, run.scaler
+    smoothing = recipe.label_smoothing
     weights = list(run.model.parameters())
     move_average = get_ema_multi_avg_fn(recipe.ema_decay)
     for step in range(run.step, recipe.num_steps):
@@ -49,16 +50,12 @@ def train_steps(run: "Run") -> Iterator[int]:
             # Dropout and stochastic depth draw for the images of one process.
             seed_generators(run.device, seed_of(recipe.seed, MODEL, step, distributed.rank()))
             with smaller_parts_if_out_of_memory(run):
-                parts = zip(
-                    images.tensor_split(run.parts), target.tensor_split(run.parts), strict=True
-                )
-                for number, (some, labels) in enumerate(parts, start=1):
+                split = [tensor.tensor_split(run.parts) for tensor in (images, target)]
+                for number, (some, labels) in enumerate(zip(*split, strict=True), start=1):
                     with run.no_exchange() if number < run.parts else nullcontext():
                         with autocast(run.device, run.precision):
-                            logits = run.forward(some).float()
-                        part = F.cross_entropy(
-                            logits, labels, label_smoothing=recipe.label_smoothing
-                        )
+                            logits = run.forward(some)
+                        part = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
                         part = part * (len(some) / len(images))
                         scaler.scale(part).backward()
                     loss += part.detach()
@@ -67,8 +64,11 @@ def train_steps(run: "Run") -> Iterator[int]:
         for optimizer in run.optimizers:
             scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
+        # With fp16 an infinite gradient is ordinary; no optimiser makes that step.
+        skipped = scaler.is_enabled() and not norm.isfinite()
         for optimizer in run.optimizers:
-            scaler.step(optimizer)
+            if not skipped:
+                scaler.step(optimizer)
             optimizer.zero_grad()
         scaler.update()
         if run.average is not None:

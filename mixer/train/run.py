@@ -25,15 +25,13 @@ from tqdm.auto import tqdm
 
 from mixer.checkpoint import save_npz
 from mixer.cost import activation_bytes
-from mixer.data import ImageData
+from mixer.data import ImageData, UnreadablePhoto
 from mixer.files import StrPath, check_writable, format_error, locked, replacing, write_text
 from mixer.model import MlpMixer
 from mixer.train import distributed
 from mixer.train.batches import Batches
 from mixer.train.device import (
-    COMPILE_MODES,
-    GRAPH_MODES,
-    check_compiler,
+    check_compile,
     describe_device,
     forked_rng,
     pick_device,
@@ -41,24 +39,9 @@ from mixer.train.device import (
     tf32,
 )
 from mixer.train.evaluation import evaluate
-from mixer.train.loop import TrainingError, is_out_of_memory, train_steps
+from mixer.train.loop import TrainingError, train_steps
 from mixer.train.optimizers import build_optimizers, check_optimizer
 from mixer.train.recipes import Recipe, get_recipe
-
-
-class UnreadablePhoto(ValueError): ...
-
-
-def _identity(data):
-    import zlib
-
-    return {
-        "classes": list(data.classes),
-        "train": len(data.y_train),
-        "test": len(data.y_test),
-        "crc": zlib.crc32(data.y_train.numpy(force=True).tobytes()),
-    }
-
 
 STATE = "state.pt"
 
@@ -75,6 +58,8 @@ SMALLEST_SCALE = 2.0**-10
 # What ends a run after its step: Ctrl-C, a scheduler, a closed terminal, a cluster's warning.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
+_BOARD = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
+
 
 class Stopped(KeyboardInterrupt):
     """A run that was asked to stop, and did; ``status`` is what a shell expects of its process."""
@@ -86,11 +71,7 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out, beside its recipe: where, how fast, and what is kept.
-
-    Raises:
-        ValueError: a value that no run can have.
-    """
+    """How a run is carried out, beside its recipe: where, how fast, and what is kept."""
 
     # ``None`` and "auto" take the best at hand; "fp32" is TF32 on a CUDA device.
     device: str | torch.device | None = None
@@ -99,7 +80,7 @@ class Options:
     compile: bool | str = False
     # Parts into which a batch is split to save memory; the result is the same, but for the draws of
     # dropout and stochastic depth, which are a part's own. ``None``: one, on a CPU as many as 4 GB
-    # ask for; and more where the memory does not suffice.
+    # of activations ask for; and more where the memory does not suffice.
     gradient_accumulation_steps: int | None = None
     # Steps after which the test set is scored, beside the end; ``None``: at the end only.
     eval_every: int | None = None
@@ -117,38 +98,28 @@ class Options:
     # Whether to show a bar.
     progress: bool = True
 
-    def __post_init__(self) -> None:
-        for name in ("eval_every", "save_every", "eval_batch_size", "gradient_accumulation_steps"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name}: expected a positive integer, found {value}")
-        if isinstance(self.compile, str) and self.compile not in COMPILE_MODES:
-            known = ", ".join(COMPILE_MODES)
-            raise ValueError(f"compile: expected one of {known}, found {self.compile!r}")
-
     def check(self, recipe: Recipe) -> None:
         """Whether this machine can do it; needs neither model nor data.
 
         Raises:
-            ValueError: it cannot; says why.
+            ValueError: it cannot, or no machine could; says why.
         """
-        pick_precision(pick_device(self.device), self.precision)
+        for name in ("eval_every", "save_every", "eval_batch_size", "gradient_accumulation_steps"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name}: expected a positive integer, found {value!r}")
         check_optimizer(recipe)
-        size, processes = recipe.batch_size, distributed.world_size()
-        parts = self.gradient_accumulation_steps or 1
-        if size % processes:
-            raise ValueError(
-                f"batch_size: expected a multiple of the {processes} processes, found {size}"
-            )
-        if parts > size // processes:
-            expected = f"at most the {size // processes} images of a process"
+        device = pick_device(self.device)
+        pick_precision(device, self.precision)
+        processes, parts = distributed.world_size(), self.gradient_accumulation_steps or 1
+        own, left = divmod(recipe.batch_size, processes)
+        if left:
+            expected = f"a multiple of the {processes} processes"
+            raise ValueError(f"batch_size: expected {expected}, found {recipe.batch_size}")
+        if parts > own:
+            expected = f"at most the {own} images of a process"
             raise ValueError(f"gradient_accumulation_steps: expected {expected}, found {parts}")
-        # The memory of CUDA graphs is used again by the next part of a batch.
-        if self.compile in GRAPH_MODES and (processes > 1 or parts > 1):
-            expected = "default with accumulation or several processes"
-            raise ValueError(f"compile: expected {expected}, found {self.compile}")
-        if self.compile:
-            check_compiler(pick_device(self.device))
+        check_compile(self.compile, device, is_split=processes * parts > 1)
 
 
 @dataclass
@@ -179,32 +150,16 @@ class History:
     skipped_steps: list[int] = field(default_factory=list)
 
     def lines(self, first_step: int = 0, first_test: int = 0) -> list[dict[str, Any]]:
-        """What metrics.jsonl says of the steps and tests from these on, steps counted from 1."""
-        found: list[dict[str, Any]] = []
-        for index in range(first_step, len(self.steps)):
-            line = {"step": self.steps[index] + 1, "loss": self.loss[index], "lr": self.lr[index]}
-            skipped = {"skipped": True} if self.steps[index] in self.skipped_steps else {}
-            found.append({**line, **skipped})
-        for index in range(first_test, len(self.eval_steps)):
-            accuracy, loss = self.test_accuracy[index], self.test_loss[index]
-            line = {"step": self.eval_steps[index], "test_accuracy": accuracy, "test_loss": loss}
-            found.append(line)
-        return sorted(found, key=lambda line: line["step"])
-
-    def curves(self, windows: int = 100) -> dict[str, list[float]]:
-        """What a plot of the run needs, in few numbers, for files that keep it.
-
-        Every test accuracy, and the training loss as means over at most ``windows`` windows of
-        steps, each at its last step (counted from 1, as the tests are).
-        """
-        size = max(1, -(-len(self.loss) // windows))
-        parts = [self.loss[start : start + size] for start in range(0, len(self.loss), size)]
-        return {
-            "steps": [size * index + len(part) for index, part in enumerate(parts)],
-            "loss": [round(sum(part) / len(part), 4) for part in parts],
-            "eval_steps": list(self.eval_steps),
-            "test_accuracy": [round(accuracy, 4) for accuracy in self.test_accuracy],
-        }
+        """The lines of metrics.jsonl from some step and test on, where steps count from 1."""
+        measured = zip(self.steps, self.loss, self.lr, strict=True)
+        scored = zip(self.eval_steps, self.test_accuracy, self.test_loss, strict=True)
+        steps: list[dict[str, Any]] = []
+        for step, loss, lr in measured:
+            skipped = {"skipped": True} if step in self.skipped_steps else {}
+            steps.append({"step": step + 1, "loss": loss, "lr": lr} | skipped)
+        tests = [{"step": n, "test_accuracy": a, "test_loss": loss} for n, a, loss in scored]
+        # A step before the test that follows it.
+        return sorted(steps[first_step:] + tests[first_test:], key=lambda line: line["step"])
 
 
 class Run:
@@ -218,67 +173,57 @@ class Run:
 
     def __init__(self, model: MlpMixer, data: ImageData, recipe: Recipe, options: Options) -> None:
         self.recipe, self.options = recipe, options
-        self.first = distributed.rank() == 0
-        self.folder: Path | None = None
-        if self.first and options.output_dir is not None:
-            self.folder = Path(options.output_dir)
         self.device = pick_device(options.device)
         self.precision = pick_precision(self.device, options.precision)
-        self.settings = {
+        self.first, folder = distributed.rank() == 0, options.output_dir
+        self.folder = Path(folder) if self.first and folder is not None else None
+        self.settings: dict[str, Any] = {
             "recipe": asdict(recipe),
             "model": asdict(model.config),
-            "data": _identity(data),
+            "data": data.identity(),
             "precision": self.precision,
             "origin": options.origin,
         }
-        self.model = model.to(self.device).train()
-        self.data = data.to(self.device)
+        self.model, self.data = model.to(self.device).train(), data.to(self.device)
         self.batches = Batches(self.data, recipe, model.config)
         self.optimizers = build_optimizers(model, recipe, fused=self.precision != "fp16")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.average: MlpMixer | None = None
-        if recipe.ema_decay:
-            self.average = copy.deepcopy(model).requires_grad_(False)
-        # The model that is called: in DDP, compiled, or itself.
+        self.average = copy.deepcopy(model) if recipe.ema_decay else None
+        # What is called in a step: the model, in DDP and compiled if asked for.
         self.forward: Any = model
         if distributed.world_size() > 1:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.forward = DistributedDataParallel(model, device_ids=devices)
+            self.forward = DistributedDataParallel(model)
         self.no_exchange = getattr(self.forward, "no_sync", nullcontext)
         if options.compile:
-            # Of eight versions of a function torch compiles no further one, without a word.
+            # Of a ninth version of a function torch makes no code, without a word.
             torch.compiler.reset()
             mode = options.compile if isinstance(options.compile, str) else None
             self.forward = torch.compile(self.forward, mode=mode, dynamic=False)
         self.parts = options.gradient_accumulation_steps or self._parts_on_a_cpu()
-        self.step = self.started_at = 0
         self.history = History()
-        self.last_good_state = "no state had been written yet"
+        self.step = self.started_at = 0
+        self.good_step: int | None = None
         # The signal that asks this process to stop; and whether any process was asked.
         self.asked, self.stopping = 0, False
         self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
+        self.bar = tqdm(disable=True)
         self._measured: list[tuple[int, float, Tensor, Tensor]] = []
         self._logged = (0, 0)
-        self._clock = self._wall_clock = time.perf_counter()
-        self.bar = tqdm(disable=True)
+        self._clock = self._began = time.perf_counter()
 
     def _parts_on_a_cpu(self) -> int:
-        if self.device.type != "cpu":
-            return 1
-        size = self.recipe.batch_size // distributed.world_size()
         image = activation_bytes(self.model.config, self.precision, "cpu")
-        parts = math.ceil(size / max(1, CPU_ACTIVATIONS // image))
-        if parts > 1 and self.first:
-            print(f"a batch goes in {parts} parts, of at most 4 GB of activations each")
+        own = self.recipe.batch_size // distributed.world_size()
+        parts = math.ceil(own / max(1, CPU_ACTIVATIONS // image))
+        if self.device.type != "cpu" or parts == 1:
+            return 1
+        if self.first:
+            print(f"a batch goes in {parts} parts, of at most 4 GB of activations")
         return parts
 
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
         """Those of all optimisers."""
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
-
-    def weights(self) -> MlpMixer:
-        """The model that counts: the averaged one, if weights are averaged."""
-        return self.model if self.average is None else self.average
 
     def is_due(self, every: int | None) -> bool:
         """Whether something is done after this step that is done every so often, and at the end."""
@@ -306,39 +251,39 @@ class Run:
         """
         if not self._measured:
             return
-        steps, rates, losses, norms = zip(*self._measured, strict=True)
-        measured = torch.stack([torch.stack(losses), torch.stack(norms)]).tolist()
-        now = time.perf_counter()
+        steps, rates, *numbers = zip(*self._measured, strict=True)
+        losses, norms = torch.stack([torch.stack(some) for some in numbers]).tolist()
+        seconds = time.perf_counter() - self._clock
         self._measured = []
-        *loss, asked = distributed.all_sum([*measured[0], float(self.asked)], self.device)
+        *sums, asked = distributed.all_sum([*losses, float(self.asked)], self.device)
+        losses = [loss / distributed.world_size() for loss in sums]
         # With fp16 an infinite gradient is ordinary, until the scale is too small to be halved.
         may_skip = self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
-        for step, value, norm in zip(steps, loss, measured[1], strict=True):
-            if not (math.isfinite(value) and (math.isfinite(norm) or may_skip)):
-                what = f"the loss is {value}, the norm of its gradient {norm}"
-                raise self._diverged(step + 1, what)
-        history, processes = self.history, distributed.world_size()
+        for step, loss, norm in zip(steps, losses, norms, strict=True):
+            if not (math.isfinite(loss) and (math.isfinite(norm) or may_skip)):
+                raise self._diverged(step + 1, f"the loss is {loss}, its gradient's norm {norm}")
+        history, self.stopping = self.history, asked > 0
         history.steps += steps
         history.lr += rates
-        history.loss += [value / processes for value in loss]
-        pairs = zip(steps, measured[1], strict=True)
-        history.skipped_steps += [step for step, norm in pairs if not math.isfinite(norm)]
-        seconds = now - self._clock
+        history.loss += losses
+        skipped = zip(steps, norms, strict=True)
+        history.skipped_steps += [step for step, norm in skipped if not math.isfinite(norm)]
         history.seconds += seconds
         if steps[0] != self.started_at:
             history.timed_steps += len(steps)
             history.timed_seconds += seconds
-        timed = history.timed_steps, history.timed_seconds
         # There may be nothing but first steps to go by.
+        timed = history.timed_steps, history.timed_seconds
         made, spent = timed if timed[0] else (len(history.steps), history.seconds)
         history.images_per_second = made * self.recipe.batch_size / max(spent, 1e-9)
-        self.stopping = asked > 0
         self._log()
-        self._clock = time.perf_counter()
 
     def _diverged(self, step: int, what: str) -> TrainingError:
+        kept = "no state had been written yet"
+        if self.good_step is not None:
+            kept = f"the state after step {self.good_step} is good and stays in {self.folder}"
         advice = "Start again under another name with a lower learning rate or a longer warm-up"
-        return TrainingError(f"step {step}: {what}; {self.last_good_state}. {advice}")
+        return TrainingError(f"step {step}: {what}; {kept}. {advice}")
 
     def test(self) -> None:
         """Score the weights that count on the test set, every image once, over all processes.
@@ -346,39 +291,29 @@ class Run:
         The model runs uncompiled: a compiler that is wrong would give a wrong accuracy.
 
         Raises:
-            TrainingError: the loss is not finite, or the memory does not suffice.
+            TrainingError: the loss is not finite.
         """
         own = slice(distributed.rank(), None, distributed.world_size())
         images, labels = self.data.x_test[own], self.data.y_test[own]
-        count, size = len(self.data.y_test), self.options.eval_batch_size
-        right = loss = 0.0
-        try:
-            if len(labels):
-                scores = evaluate(
-                    self.weights(), images, labels, batch_size=size, precision=self.precision
-                )
-                right, loss = scores.accuracy * len(labels), scores.loss * len(labels)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            fewer = f"--eval_batch_size {size // 2}" if size > 1 else "another device"
-            held = f"out of memory while testing {size} images at a time"
-            raise TrainingError(f"{held}; try {fewer}") from error
-        right, loss = distributed.all_sum([right, loss], self.device)
+        weights, options, history = self.average or self.model, self.options, self.history
+        right = loss = count = 0.0
+        if len(labels):
+            size, kind = options.eval_batch_size, self.precision
+            scores = evaluate(weights, images, labels, batch_size=size, precision=kind)
+            count = scores.num_images
+            right, loss = round(scores.accuracy * count), scores.loss * count
+        right, loss, count = distributed.all_sum([right, loss, count], self.device)
         if not math.isfinite(loss):
             raise self._diverged(self.step, f"the loss on the test images is {loss} after it")
-        history = self.history
         history.eval_steps.append(self.step)
-        history.test_accuracy.append(round(right) / count)
+        history.test_accuracy.append(right / count)
         history.test_loss.append(loss / count)
         self._log()
         if self.folder and history.test_accuracy[-1] == max(history.test_accuracy):
-            save_npz(self.weights(), self.folder / "best.npz")
-        skipped = len(history.skipped_steps)
-        also = f", {skipped} steps skipped by fp16's scaler so far" if skipped else ""
+            save_npz(weights, self.folder / "best.npz")
         if not self.bar.disable:
             accuracy = f"test accuracy {history.test_accuracy[-1]:.4f}"
-            self.bar.write(f"step {self.step}: loss {history.loss[-1]:.4f}, {accuracy}{also}")
+            self.bar.write(f"step {self.step}: loss {history.loss[-1]:.4f}, {accuracy}")
         self._clock = time.perf_counter()
 
     def save(self) -> None:
@@ -387,15 +322,14 @@ class Run:
         Raises:
             TrainingError: it holds a number that is not finite; the last one stays.
         """
-        tensors = [*self.weights().parameters(), *self.model.parameters()]
+        average = None if self.average is None else self.average.state_dict()
+        tensors = [*self.model.state_dict().values(), *(average or {}).values()]
         for optimizer in self.optimizers:
-            for state in optimizer.state.values():
-                tensors += [value for value in state.values() if torch.is_tensor(value)]
-        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            tensors += [value for state in optimizer.state.values() for value in state.values()]
+        if not all(tensor.isfinite().all() for tensor in tensors if torch.is_tensor(tensor)):
             raise self._diverged(self.step, "a weight is not finite after it")
         if self.folder is not None:
-            self._note_wall_time()
-            average = None if self.average is None else self.average.state_dict()
+            self.history.wall_seconds = time.perf_counter() - self._began
             state = {
                 "settings": self.settings,
                 "step": self.step,
@@ -408,70 +342,31 @@ class Run:
             }
             with replacing(self.folder / STATE) as file:
                 torch.save(state, file)
-            self._note_good_state()
+            self.good_step = self.step
         self._clock = time.perf_counter()
-
-    def _note_good_state(self) -> None:
-        self.last_good_state = (
-            f"the state after step {self.step} is good and stays in {self.folder}"
-        )
-
-    def _note_wall_time(self) -> None:
-        now = time.perf_counter()
-        self.history.wall_seconds += now - self._wall_clock
-        self._wall_clock = now
 
     def stop_if_asked(self) -> None:
         """Raise ``Stopped``, with the state written, if a signal asked for it."""
-        total = self.recipe.num_steps
-        if self.stopping and self.step < total:
+        if self.stopping and self.step < self.recipe.num_steps:
             self.save()
             kept = f"; {self.folder / STATE} holds it" if self.folder else ""
-            stopped = f"stopped after step {self.step} of {total}{kept}"
+            stopped = f"stopped after step {self.step} of {self.recipe.num_steps}{kept}"
             raise Stopped(stopped, self.asked or signal.SIGTERM)
 
-    def to_the_end(self) -> History:
-        """Make the steps that are left; returns the history of all."""
-        if self.options.resume:
-            self._resume()
-        self._open_folder()
-        self.bar = tqdm(
-            train_steps(self),
-            total=self.recipe.num_steps,
-            initial=self.step,
-            disable=not (self.options.progress and self.first),
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=1.0,
-        )
-        self._clock = time.perf_counter()
-        with _noted_signals(self):
-            try:
-                for _ in self.bar:
-                    pass
-            except UnreadablePhoto:
-                self.read()
-                self.save()
-                raise
-        self._note_wall_time()
-        if self.average is not None:
-            self.model.load_state_dict(self.average.state_dict())
-        self.model.eval()
-        self._close_folder()
-        return self.history
+    def resume(self) -> None:
+        """Go on from the state, if it is there; process 0 reads it for all.
 
-    def _resume(self) -> None:
-        """Go on from the state, if it is there; process 0 reads it for all."""
-        path = Path(self.options.output_dir or ".") / STATE
-        there = self.folder is not None and path.exists()
-        saved = distributed.broadcast(_read_state(path) if there else None)
+        Raises:
+            ValueError: it is damaged, or of a run with other settings.
+        """
+        path = self.folder / STATE if self.folder else None
+        saved = distributed.broadcast(_read_state(path) if path and path.exists() else None)
         if saved is None:
             return
         if differing := _differences(saved["settings"], self.settings):
+            found = "; ".join(differing)
             hint = "resume with what is there, or start a run under another name"
-            raise ValueError(
-                f"{path}: the run there has other settings: {'; '.join(differing)}; {hint}"
-            )
+            raise ValueError(f"{path}: the run there has other settings: {found}; {hint}")
         self.model.load_state_dict(saved["model"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
@@ -479,13 +374,12 @@ class Run:
             self.average.load_state_dict(saved["average"])
         self.scaler.load_state_dict(saved["scaler"])
         self.history = History(**saved["history"])
-        self.step = self.started_at = saved["step"]
+        self.step = self.started_at = self.good_step = saved["step"]
+        self._began -= self.history.wall_seconds
         # Another number of parts adds up, and draws, in another order.
-        if self.options.gradient_accumulation_steps is None:
-            self.parts = saved["parts"]
-        self._note_good_state()
+        self.parts = self.options.gradient_accumulation_steps or saved["parts"]
 
-    def _open_folder(self) -> None:
+    def open_folder(self) -> None:
         """Write the settings and what was measured before; a killed run's later lines go."""
         if self.folder is None:
             return
@@ -508,46 +402,37 @@ class Run:
         history = self.history
         lines = history.lines(*self._logged)
         self._logged = len(history.steps), len(history.eval_steps)
-        shown = {
-            "loss": f"{history.loss[-1]:.3f}",
-            "images_per_s": round(history.images_per_second),
-        }
-        if history.test_accuracy:
-            shown["accuracy"] = f"{history.test_accuracy[-1]:.4f}"
+        shown = {"loss": history.loss[-1], "images_per_s": round(history.images_per_second)}
         self.bar.set_postfix(shown, refresh=False)
-        if self.folder is None:
-            return
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-        for line in lines:
-            for name, tag in _SCALARS.items():
-                if name in line:
-                    self.board.add_scalar(tag, line[name], line["step"])
+        if self.folder is not None:
+            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+            for line in lines:
+                for name in _BOARD.keys() & line.keys():
+                    self.board.add_scalar(_BOARD[name], line[name], line["step"])
+        self._clock = time.perf_counter()
 
-    def _close_folder(self) -> None:
-        """Write the model in the official layout and the history, then draw the curves."""
+    def finish(self) -> None:
+        """Leave the weights that count in the model, then write results, and last the picture."""
+        history = self.history
+        history.wall_seconds = time.perf_counter() - self._began
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state_dict())
+        self.model.eval()
         if self.folder is None:
             return
         self.board.close()
-        history = self.history
         save_npz(self.model, self.folder / "model.npz")
         write_text(self.folder / "history.json", json.dumps(asdict(history)))
+        tests = history.eval_steps, history.test_accuracy
         try:
             from mixer import drawing
 
-            figure = drawing.training(
-                history.steps,
-                history.loss,
-                history.eval_steps,
-                history.test_accuracy,
-                chance=1 / len(self.data.classes),
-            )
+            chance = 1 / len(self.data.classes)
+            figure = drawing.training(history.steps, history.loss, *tests, chance=chance)
             drawing.save_figure(figure, self.folder / "curves.png")
-        except Exception as error:  # The results are there; matplotlib may raise anything.
-            warnings.warn(f"{self.folder}: no curves.png ({format_error(error)})", stacklevel=2)
-
-
-_SCALARS = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
+        except Exception as error:  # The results are written; matplotlib may raise anything.
+            warnings.warn(f"{self.folder}: no curves.png ({format_error(error)})", stacklevel=3)
 
 
 def train(
@@ -583,13 +468,28 @@ def train(
     options = replace(options or Options(), **changes)
     options.check(recipe)
     _check_inputs(model, data, recipe)
-    device = pick_device(options.device)
     with ExitStack() as stack:
         if options.output_dir is not None and distributed.rank() == 0:
             stack.enter_context(_own_folder(Path(options.output_dir), options.resume))
-        stack.enter_context(forked_rng(device))
-        stack.enter_context(tf32(device))
-        return Run(model, data, recipe, options).to_the_end()
+        stack.enter_context(forked_rng(pick_device(options.device)))
+        stack.enter_context(tf32(pick_device(options.device)))
+        run = Run(model, data, recipe, options)
+        if options.resume:
+            run.resume()
+        run.open_folder()
+        hidden = not (options.progress and run.first)
+        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 1.0, "disable": hidden}
+        run.bar = tqdm(train_steps(run), total=recipe.num_steps, initial=run.step, **look)
+        stack.enter_context(_signals_noted(run))
+        try:
+            for _ in run.bar:
+                pass
+        except UnreadablePhoto:
+            run.read()
+            run.save()
+            raise
+        run.finish()
+    return run.history
 
 
 def finetune(
@@ -614,22 +514,21 @@ def finetune(
 
 def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe) -> None:
     if other := {p.dtype for p in model.parameters()} - {torch.float32}:
-        hint = "model.float() makes them such, and precision says what they are computed in"
+        hint = "model.float() makes them such, and precision says what is computed in"
         raise ValueError(f"model: expected float32 weights, found {other.pop()}; {hint}")
-    if len(data.classes) > model.config.num_classes:
-        found = f"{data.name} has {len(data.classes)}, the head only {model.config.num_classes}"
-        raise ValueError(f"classes: {found}; make the model with num_classes={len(data.classes)}")
+    needed, there = len(data.classes), model.config.num_classes
+    if needed > there:
+        hint = f"make the model with num_classes={needed}"
+        raise ValueError(f"classes: {data.name} has {needed}, the head only {there}; {hint}")
     for rate in ("dropout", "stochastic_depth"):
         wanted, built = getattr(recipe, rate), getattr(model.config, rate)
-        if wanted and wanted != built:
-            found = f"the recipe says {wanted}, but the model was built with {built}"
-            raise ValueError(f"{rate}: {found}; build it so")
-    used = int(len(data.y_train) * recipe.train_fraction)
-    if used < 1 or not len(data.y_test):
-        found = f"{len(data.y_train)} to train on ({recipe.train_fraction:.0%} are used)"
-        raise ValueError(f"data: expected images, found {found}, {len(data.y_test)} to test")
-    unseen = set(data.y_train.tolist()) - set(data.y_train[:used].tolist())
-    if unseen:
+        if wanted not in (0, built):
+            raise ValueError(f"{rate}: expected a model built with {wanted}, found {built}")
+    used = data.y_train[: int(len(data.y_train) * recipe.train_fraction)]
+    if not len(used) or not len(data.y_test):
+        found = f"{len(used)} to train on, {len(data.y_test)} to test"
+        raise ValueError(f"data: expected images, found {found}")
+    if unseen := set(data.y_train.tolist()) - set(used.tolist()):
         names = ", ".join(data.classes[label] for label in sorted(unseen))
         share = f"the first {recipe.train_fraction:.0%} of the training images hold none of {names}"
         warnings.warn(f"train_fraction: {share}", stacklevel=3)
@@ -645,22 +544,24 @@ def _own_folder(path: Path, resume: bool) -> Iterator[None]:
 
     check_writable(path, "run folder")
     with locked(path / f".{STATE}.lock", refuse):
-        # state.npz is of a version before this one, which cannot go on with it.
+        # A version before this one wrote state.npz, and alone can go on with it.
         held = [name for name in (STATE, "state.npz", "model.npz") if (path / name).exists()]
         if held and not (resume and held[0] == STATE):
-            hint = "resume goes on with it" if held[0] == STATE else f"its {held[0]} would be lost"
-            raise ValueError(f"{path}: holds a run; {hint}, another name starts a new one")
+            hint = "resume goes on with it, " if held[0] == STATE else ""
+            raise ValueError(
+                f"{path}: holds a run ({held[0]}); {hint}another name starts a new one"
+            )
         yield
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch and pickle raise many kinds
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: damaged ({reason}); start again under another name") from error
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of many kinds
+            hint = "start again under another name"
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{path}: damaged ({reason}); {hint}") from error
 
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -669,15 +570,14 @@ def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
     for name in {**saved, **now}:
         before, value = saved.get(name), now.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            # "train" of the data is not the run's.
-            found += _differences(before, value, "data." if name == "data" else "")
+            found += _differences(before, value, f"{name}.")
         elif before != value:
             found.append(f"{prefix}{name}: {before} there, {value} now")
     return found
 
 
 @contextmanager
-def _noted_signals(run: Run) -> Iterator[None]:
+def _signals_noted(run: Run) -> Iterator[None]:
     """Inside, signals are noted, and the step at hand is finished; a second one stops at once."""
 
     def ask(signum: int, frame: object) -> None:
@@ -686,14 +586,17 @@ def _noted_signals(run: Run) -> Iterator[None]:
             raise Stopped("stopped at once", signum)
         run.asked = signum
 
-    before: dict[int, Any] = {}
-    for number in [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]:
-        # Ignored ones stay so, as nohup wants; outside the main thread none arrives.
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, ask)
+    handlers: dict[int, Any] = {}
+    # Windows lacks some of them, and outside the main thread none arrives.
+    if threading.current_thread() is threading.main_thread():
+        known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        handlers = {number: signal.getsignal(number) for number in known}
+    # Those that are ignored stay so, as ``nohup`` wants.
+    handlers = {n: handler for n, handler in handlers.items() if handler != signal.SIG_IGN}
     try:
+        for number in handlers:
+            signal.signal(number, ask)
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

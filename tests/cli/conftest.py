@@ -1,7 +1,4 @@
-"""A command, run as `mixer NAME …` runs it, and a photo."""
-
-import argparse
-from importlib import import_module
+"""A command as it is typed, a photo, and a small checkpoint of wide images."""
 
 import numpy as np
 import pytest
@@ -10,18 +7,21 @@ from helpers import random_model
 from PIL import Image
 
 import mixer
+from mixer.cli import main
 from mixer.config import MixerConfig
 
 
 @pytest.fixture
-def command():
-    """``command("check", "file.npz")`` -> the exit status; errors are raised."""
+def command(capsys):
+    """``command("check", "file.npz")`` -> its exit status, and what it printed and complained."""
 
-    def run(name, *arguments):
-        module = import_module(f"mixer.commands.{name}")
-        parser = argparse.ArgumentParser(prog=f"mixer {name}")
-        module.add_arguments(parser)
-        return module.run(parser.parse_args([str(argument) for argument in arguments]))
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            status = leaving.code
+        return status, *capsys.readouterr()
 
     return run
 
@@ -50,6 +50,7 @@ def file(oblong, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_cache(tmp_path, monkeypatch):
-    """Nothing is in the cache, and nothing can be fetched."""
+    """Nothing is in the cache, nothing can be fetched, and nobody else's files are around."""
     monkeypatch.setenv("MIXER_DATA", str(tmp_path / "cache"))
     monkeypatch.setenv("MIXER_CHECKPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
