@@ -10,8 +10,6 @@ except ModuleNotFoundError as error:
 from mixer.lessons.explorers.controls import buttons, choices, slider
 from mixer.lessons.explorers.explorer import INVITATION, WIDGET_VIEW, Explorer
 from mixer.lessons.explorers.influence import influence_explorer
-from mixer.lessons.explorers.mixing import mixing_table
-from mixer.lessons.explorers.patches import patch_explorer
 from mixer.lessons.explorers.permutations import permutation_explorer
 from mixer.lessons.explorers.units import unit_explorer
 
@@ -22,8 +20,6 @@ __all__ = [
     "buttons",
     "choices",
     "influence_explorer",
-    "mixing_table",
-    "patch_explorer",
     "permutation_explorer",
     "slider",
     "unit_explorer",

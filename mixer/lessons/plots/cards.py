@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mixer.drawing import COLORS, SEQUENTIAL, Style, figure_of, to_numpy
-from mixer.lessons.plots.grids import each_to_one, show_signed, tile, to_rgb
+from mixer.lessons.plots.output import each_to_one, show_signed, tile, to_rgb
 
 
 def _sheet(width: float, height: float) -> Axes:

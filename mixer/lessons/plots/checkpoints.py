@@ -21,7 +21,7 @@ from mixer.drawing import (
     new_figure,
     to_numpy,
 )
-from mixer.lessons.plots.grids import signed_limits, to_rgb
+from mixer.lessons.plots.output import signed_limits, to_rgb
 
 
 def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:

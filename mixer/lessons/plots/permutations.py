@@ -21,7 +21,7 @@ from mixer.drawing import (
     percent_ticks,
     to_numpy,
 )
-from mixer.lessons.plots.grids import each_to_one, show_signed, signed_limits, tile, to_rgb
+from mixer.lessons.plots.output import each_to_one, show_signed, signed_limits, tile, to_rgb
 
 # How a label stands at the left of a row.
 AT_THE_LEFT: Style = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 8}

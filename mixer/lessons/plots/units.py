@@ -22,7 +22,7 @@ from mixer.drawing import (
     percent_ticks,
     to_numpy,
 )
-from mixer.lessons.plots.grids import each_to_one, show_signed, tile
+from mixer.lessons.plots.output import each_to_one, show_signed, tile
 
 
 def unit_gallery(
