@@ -27,7 +27,7 @@ from mixer.lessons.plots.checkpoints import (
 )
 from mixer.lessons.plots.depth import heat_row, update_sizes
 from mixer.lessons.plots.mixing import change_tables, depths, gelus, token_tables
-from mixer.lessons.plots.model import findings_table, part_shares
+from mixer.lessons.plots.model import findings_table
 from mixer.lessons.plots.output import (
     image_grid,
     png_bundle,
@@ -48,7 +48,6 @@ from mixer.lessons.plots.permutations import (
 from mixer.lessons.plots.results import (
     accuracies,
     confusion,
-    confusion_counts,
     few_labels,
     learning_rates,
 )
