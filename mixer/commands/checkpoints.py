@@ -36,18 +36,9 @@ def find(text: str, fetch: bool = False) -> Path:
         ValueError: neither; says which names there are.
         OSError: one of Google's that is not in the cache, or a path where no file is.
     """
-    from mixer.checkpoint import OFFICIAL_FILES, bundled_names, official_path, pretrained
+    from mixer.checkpoint import pretrained
 
-    if Path(text).exists():
-        return Path(text)
-    if text in OFFICIAL_FILES and not fetch and not official_path(text).exists():
-        raise FileNotFoundError(f"{text}: not in the cache; mixer download {text} puts it there")
-    known = [*OFFICIAL_FILES, *bundled_names()]
-    if text in known:
-        return pretrained(text)
-    if Path(text).suffix or Path(text).name != text:
-        raise FileNotFoundError(f"{text}: no such file")
-    raise ValueError(f"checkpoint: expected a file or one of {', '.join(known)}, found {text!r}")
+    return pretrained(text, fetch=fetch)
 
 
 def described(path: Path, config: "MixerConfig") -> str:

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a target that cannot be, or a source that is no whole checkpoint.
         OSError: the target cannot be written.
     """
-    from mixer.checkpoint.formats import convert
+    from mixer.checkpoint import convert
     from mixer.config import parse_image_size
 
     size = parse_image_size(args.source_size) if args.source_size else None

@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"download: expected one of {', '.join(known)}, found {name!r}")
     for name in args.names:
         if name in OFFICIAL_FILES:
-            # Who types this wants the server asked, also if it was silent a short while ago.
             folder = args.root / "checkpoints" if args.root else None
-            print(download(name, folder, ask_again=True))
+            print(download(name, folder))
         else:
             load_data(name, args.root)
             print(kept(name, args.root or data_dir()))

@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
     import onnxruntime  # noqa: F401
     import onnxscript  # noqa: F401
 
-    from mixer.checkpoint.formats import from_file
+    from mixer.checkpoint import from_npz
     from mixer.config import parse_image_size
 
     size = parse_image_size(args.image_size) if args.image_size else None
-    model = from_file(find(args.file), size).eval()
+    model = from_npz(find(args.file), size).eval()
     if not model.head.weight.any():
         # Logits of a head of zeros tell nothing of the rest, so another head is tried first.
         trial = with_random_head(model)

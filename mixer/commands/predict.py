@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
         check_figure(args.figure, len(photos))
     path = find(args.model, fetch=True) if args.model else best()
 
+    from mixer.checkpoint import from_npz
     from mixer.checkpoint.classes import class_names
-    from mixer.checkpoint.formats import from_file
 
-    model = from_file(path).eval()
+    model = from_npz(path).eval()
     names = class_names(path, model.config.num_classes)
     if not args.json:
         print(f"model: {described(path, model.config)}")
@@ -95,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def guesses(model: "MlpMixer", image: "Tensor", names: list[str] | None, top: int) -> list[Guess]:
+def guesses(
+    model: "MlpMixer", image: "Tensor", names: tuple[str, ...] | None, top: int
+) -> list[Guess]:
     """The likeliest classes of one image (1, 3, H, W), the likeliest first."""
     import torch
 

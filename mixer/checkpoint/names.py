@@ -1,24 +1,35 @@
-"""The layouts of checkpoint files: what a parameter is called in each, and how its axes stand.
+"""What a parameter is called in each kind of file, and how its axes stand there.
 
-``OFFICIAL`` is that of Google's files (google-research/vision_transformer, vit_jax/checkpoint.py
-and models_mixer.py): ``stem/{kernel,bias}``, ``MixerBlock_i/LayerNorm_{0,1}/{scale,bias}``,
-``MixerBlock_i/{token_mixing,channel_mixing}/Dense_{0,1}/{kernel,bias}``,
-``pre_head_layer_norm/{scale,bias}``, ``head/{kernel,bias}``. Kernels of dense layers are (in, out),
-that of the stem is (height, width, in, out). ``OURS`` is that of ``MlpMixer.state_dict()``.
+``OFFICIAL`` is Google's (google-research/vision_transformer, vit_jax/models_mixer.py): kernels of
+dense layers are (in, out), that of the stem is (height, width, in, out). ``OURS`` is
+``MlpMixer.state_dict()``. ``TIMM`` is ``timm/models/mlp_mixer.py`` (``mixer_b16_224`` …), with
+PyTorch's axes, as ours.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-# Endings of files of named PyTorch tensors.
-SAFETENSORS_ENDING, TORCH_ENDINGS = ".safetensors", (".bin", ".pt", ".pth")
-
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit; says which array, found and expected."""
+
+
+BLOCK_LAYERS = (
+    "norm1",
+    "token_mixing.fc1",
+    "token_mixing.fc2",
+    "norm2",
+    "channel_mixing.fc1",
+    "channel_mixing.fc2",
+)
+
+
+def parameter_names(num_blocks: int) -> list[str]:
+    """The names of all parameters of a Mixer, as in ``MlpMixer.state_dict()``."""
+    blocks = (f"blocks.{index}.{layer}" for index in range(num_blocks) for layer in BLOCK_LAYERS)
+    layers = ("stem", *blocks, "pre_head_norm", "head")
+    return [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
 
 
 @dataclass(frozen=True)
@@ -27,11 +38,11 @@ class Layout:
 
     # What users and messages call it.
     label: str
-    # The name of block i is this and i.
+    # What comes before the number of a block.
     block: str = "blocks."
     separator: str = "."
     # Layers that have another name than ours.
-    layers: Mapping[str, str] = field(default_factory=dict)
+    layers: dict[str, str] = field(default_factory=dict)
     # Whether kernels are (in, out) and HWIO, with Flax's names for weights.
     flax: bool = False
 
@@ -39,18 +50,12 @@ class Layout:
         """``"blocks.3.token_mixing.fc1.weight"`` -> what this layout calls it."""
         layer, kind = parameter.rsplit(".", 1)
         prefix = ""
-        if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", layer):
-            prefix, layer = f"{self.block}{match[1]}{self.separator}", match[2]
+        if layer.startswith("blocks."):
+            _, index, layer = layer.split(".", 2)
+            prefix = f"{self.block}{index}{self.separator}"
         if self.flax and kind == "weight":
             kind = "scale" if "norm" in layer else "kernel"
         return f"{prefix}{self.layers.get(layer, layer)}{self.separator}{kind}"
-
-    def block_number(self, name: str) -> int | None:
-        """Which block an array belongs to, by its name; ``None`` for all others."""
-        # At most four digits: a longer number is no block's, and costs time to read.
-        pattern = rf"{re.escape(self.block)}(0|[1-9][0-9]{{0,3}}){re.escape(self.separator)}"
-        match = re.match(pattern, name)
-        return int(match[1]) if match else None
 
     def to_file(self, tensor: Tensor) -> Tensor:
         """A parameter with its axes as in the file."""
@@ -60,20 +65,6 @@ class Layout:
         """The way back."""
         return from_official(array) if self.flax else array
 
-    def shape_in_file(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of a parameter, as the file has it."""
-        if not self.flax or len(shape) not in (2, 4):
-            return shape
-        return shape[::-1] if len(shape) == 2 else (shape[2], shape[3], shape[1], shape[0])
-
-    def shape_from_file(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The way back."""
-        if not self.flax or len(shape) not in (2, 4):
-            return shape
-        return shape[::-1] if len(shape) == 2 else (shape[3], shape[2], shape[0], shape[1])
-
-
-OURS = Layout("ours")
 
 OFFICIAL = Layout(
     "official",
@@ -90,6 +81,19 @@ OFFICIAL = Layout(
     },
     flax=True,
 )
+OURS = Layout("ours")
+TIMM = Layout(
+    "timm",
+    layers={
+        "stem": "stem.proj",
+        "token_mixing.fc1": "mlp_tokens.fc1",
+        "token_mixing.fc2": "mlp_tokens.fc2",
+        "channel_mixing.fc1": "mlp_channels.fc1",
+        "channel_mixing.fc2": "mlp_channels.fc2",
+        "pre_head_norm": "norm",
+    },
+)
+LAYOUTS = {layout.label: layout for layout in (OFFICIAL, OURS, TIMM)}
 
 
 def official_name(parameter: str) -> str:
@@ -109,9 +113,3 @@ def from_official(array: Tensor) -> Tensor:
     if array.dim() == 4:
         return array.permute(3, 2, 0, 1)
     return array.t() if array.dim() == 2 else array
-
-
-def shown(name: str) -> str:
-    """A name from a file, fit for a message: short, and without control characters."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return printable if len(printable) <= 80 else f"{printable[:60]}… ({len(name)} characters)"
