@@ -14,7 +14,9 @@ def token_mixing_units(model: MlpMixer, block: int) -> Tensor:
         model: any Mixer.
         block: counted from 0; negative numbers count from the last.
     """
-    return model.blocks[block].token_mixing.fc1.weight.detach().unflatten(1, model.config.grid)
+    chosen = model.blocks[block]
+    assert isinstance(chosen, MixerBlock)
+    return chosen.token_mixing.fc1.weight.detach().unflatten(1, model.config.grid)
 
 
 def without_mean(grids: Tensor) -> Tensor:

@@ -43,9 +43,7 @@ def influence_explorer(model: MlpMixer, images: Tensor) -> Explorer:
             name, word = f"{name}; maps: after block 1 to {len(own)}", ""
         titles = [f"{word}{depth}: {share:.0%}" for depth, share in enumerate(own, start=1)]
         found = influence.unflatten(-1, (rows, columns))
-        return plots.influence_card(
-            pictures[photo - 1], found, patch - 1, titles, photo_title=name
-        )
+        return plots.influence_card(pictures[photo - 1], found, patch - 1, titles, photo_title=name)
 
     def say(patch: int, photo: int, direction: str) -> str:
         _, own = of_patch(patch, photo, direction)

@@ -80,10 +80,11 @@ def _shuffled(config: MixerConfig, kind: str, order: int, images: Tensor) -> Ten
     height, width = config.image_hw
     if kind == "all pixels":
         return analysis.permute_pixels(images, analysis.random_order(height * width, order))
-    patches, pixels = analysis.random_order(config.num_tokens, order), None
     if kind == "pixels inside patches":
-        patches, pixels = None, analysis.random_order(config.patch_size**2, order)
-    whole = analysis.patch_order((height, width), config.patch_size, patches, pixels)
+        moves = {"pixels": analysis.random_order(config.patch_size**2, order)}
+    else:
+        moves = {"patches": analysis.random_order(config.num_tokens, order)}
+    whole = analysis.patch_order((height, width), config.patch_size, **moves)
     return analysis.permute_pixels(images, whole)
 
 
