@@ -53,6 +53,19 @@ def results(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def few_labels() -> tuple[list[int], dict[str, list[list[float]]], float]:
+    """Of ``transfer``: numbers of labels, start -> accuracies (seeds, numbers), and chance."""
+    found = results("transfer")
+    sizes = sorted({run["labels"] for run in found["runs"]})
+    seeds = sorted({run["seed"] for run in found["runs"]})
+    shares = {(r["start"], r["seed"], r["labels"]): r["accuracy"] for r in found["runs"]}
+    starts = list(dict.fromkeys(run["start"] for run in found["runs"]))
+    by_start = {
+        start: [[shares[start, seed, size] for size in sizes] for seed in seeds] for start in starts
+    }
+    return sizes, by_start, 1 / found["classes"]
+
+
 def cifar10_or_digits(test_images: int | None = None) -> ImageData:
     """CIFAR-10; where it is not to be had, scikit-learn's digits under an unmissable banner.
 
@@ -117,8 +130,8 @@ def classifier_of(data: ImageData) -> tuple[Path, MlpMixer]:
     path = bundled("Mixer-Nano_4-cifar10")
     model = from_npz(path).eval()
     if data.name != "cifar10":
-        recipe = Recipe(num_steps=60, warmup_steps=6, batch_size=32, learning_rate=1e-3)
-        train(model, data, replace(recipe, optimizer="adamw", augmentation="pad_crop"))
+        lesson = Recipe(60, warmup_steps=6, batch_size=32, learning_rate=1e-3, optimizer="adamw")
+        train(model, data, replace(lesson, augmentation="pad_crop"), progress=False)
         path = Path(tempfile.mkdtemp()) / "digits.npz"
         save_npz(model.cpu().eval(), path)
     return path, model
