@@ -46,7 +46,11 @@ def read(app, name, source):
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
             # The badge of Colab is a picture from elsewhere.
-            cell["source"] = re.sub(r"\A\[!\[Open in Colab\].*\n+", "", "".join(cell["source"]))
+            text = re.sub(r"\A\[!\[Open in Colab\].*\n+", "", "".join(cell["source"]))
+            for attached, kinds in cell.get("attachments", {}).items():
+                ((kind, data),) = kinds.items()
+                text = text.replace(f"attachment:{attached}", f"data:{kind};base64,{data}")
+            cell["source"] = text
             for output in cell.get("outputs", []):
                 if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                     cell["metadata"]["mystnb"] = {"image": {"alt": alt}}

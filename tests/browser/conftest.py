@@ -65,11 +65,14 @@ class Lab:
         places = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in kinds}
         places |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "HOME": str(home)}
         places |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"), "DISPLAY": ""}
-        command = [sys.executable, "-m", "mixer", "lab", "--port=0"]
+        # Of this copy, not of the checkout.
+        code = "import sys; from pathlib import Path; from mixer import cli\n"
+        code += "cli.find_notebooks = lambda: sorted(Path(sys.argv[1]).glob('0*.ipynb'))\n"
+        code += "sys.exit(cli.main(['lab', '--port=0']))"
         with open(self.log, "w", encoding="utf-8") as file:
             self.process = subprocess.Popen(
-                command,
-                cwd=self.folder.parent,
+                [sys.executable, "-c", code, str(self.folder)],
+                cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | places,
