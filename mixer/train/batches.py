@@ -8,22 +8,15 @@ interrupted.
 from collections.abc import Callable
 from functools import lru_cache, partial
 from multiprocessing.pool import AsyncResult
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torchvision.transforms import v2
 
 from mixer.config import MixerConfig
-from mixer.data import (
-    ImageData,
-    Photos,
-    flip,
-    normalize,
-    resize,
-    resized_crop,
-    sample_crop_boxes,
-    shifted_crop,
-)
+from mixer.data import ImageData, Photos, augment
 from mixer.train import distributed
 from mixer.train.device import forked_rng, seed_generators
 from mixer.train.recipes import Recipe
@@ -122,7 +115,8 @@ class Batches:
             first = distributed.own_slice(self.recipe.batch_size).start
             crop = partial(photo_box, self.recipe.seed, step, first)
         rows = self._rows(step).tolist()
-        return self.images.begin(rows, self.image_hw, crop, stand_in=True)
+        photos: Any = self.images
+        return photos.begin(rows, self.image_hw, crop, stand_in=True)
 
     def augment(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
@@ -130,55 +124,44 @@ class Batches:
             groups = images.chunk(AUTO_AUGMENT_GROUPS)
             images = torch.cat([self.auto_augment(group) for group in groups])
         kind, count = self.recipe.augmentation, self.recipe.batch_size
-        own, drawn = (
-            distributed.own_slice(count),
-            {"generator": self.generator, "device": self.device},
-        )
+        own, generator = distributed.own_slice(count), self.generator
         # A photo was cropped where it was read.
         if kind == "inception" and not isinstance(self.images, Photos):
-            boxes = sample_crop_boxes(count, tuple(images.shape[2:]), **drawn)
-            images = resized_crop(images, boxes[own], self.image_hw)
-        images = resize(images, self.image_hw)
+            sizes = images.shape[2], images.shape[3]
+            boxes = augment.sample_crop_boxes(count, sizes, generator, self.device)
+            images = augment.resized_crop(images, boxes[own], self.image_hw)
+        images = augment.resize(images, self.image_hw)
         if kind == "pad_crop":
-            padding = self.image_hw[0] // 8
-            offsets = torch.randint(0, 2 * padding + 1, (2, count), **drawn)
-            images = shifted_crop(images, offsets[:, own], padding)
+            most = 2 * (self.image_hw[0] // 8)
+            draw = partial(torch.randint, 0, most + 1, (2, count))
+            offsets = draw(generator=generator, device=self.device)
+            images = augment.shifted_crop(images, offsets[:, own], most // 2)
         if kind != "none":
-            images = flip(images, (torch.rand(count, **drawn) < 0.5)[own])
-        return normalize(images)
+            mirrored = torch.rand(count, generator=generator, device=self.device) < 0.5
+            images = augment.flip(images, mirrored[own])
+        return augment.normalize(images)
 
 
 def photo_box(seed: int, step: int, first: int, place: int, height: int, width: int) -> list[int]:
     """The box of row ``first + place`` of a step's batch, whichever thread or process reads it."""
     generator = torch.Generator().manual_seed(seed_of(seed, AUGMENT, step, first + place))
-    return sample_crop_boxes(1, (height, width), generator)[0].tolist()
+    return augment.sample_crop_boxes(1, (height, width), generator)[0].tolist()
 
 
 def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:
     """torchvision's automatic augmentation, if the recipe asks for one."""
-    if recipe.auto_augment == "none":
-        return None
-    from torchvision.transforms import v2
-
     if recipe.auto_augment == "randaugment":
         return v2.RandAugment(magnitude=recipe.auto_augment_magnitude)
-    return v2.TrivialAugmentWide()
+    return v2.TrivialAugmentWide() if recipe.auto_augment == "trivialaugment" else None
 
 
 def mixup_or_cutmix(
     recipe: Recipe, num_classes: int
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """torchvision's mixup, CutMix, or one of the two for each batch, if the recipe asks for it."""
-    if not recipe.mixup and not recipe.cutmix:
-        return None
-    from torchvision.transforms import v2
-
-    choices: list[nn.Module] = []
-    if recipe.mixup:
-        choices.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
-    if recipe.cutmix:
-        choices.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
-    return v2.RandomChoice(choices)
+    kinds = {v2.MixUp: recipe.mixup, v2.CutMix: recipe.cutmix}
+    choices = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds.items() if alpha]
+    return v2.RandomChoice(choices) if choices else None
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -51,6 +51,8 @@ def evaluate(
         ValueError: no images.
         UnreadablePhoto: a photo breaks off, and such are not skipped.
     """
+    if not len(images):
+        raise ValueError("images: expected at least one to evaluate, found none")
     device = next(model.parameters()).device
     # An averaged model wraps the Mixer.
     mixer: Any = getattr(model, "module", model)
@@ -66,8 +68,6 @@ def evaluate(
         predictions.append(logits.argmax(dim=1))
         targets.append(target)
     model.train(was_training)
-    if not targets:
-        raise ValueError("images: expected at least one to evaluate, found none")
     predicted, expected = torch.cat(predictions).cpu(), torch.cat(targets).cpu()
     # Added up here: not every device has float64.
     loss, count = math.fsum(torch.stack(losses).tolist()), len(expected)
@@ -78,15 +78,14 @@ def _batches(
     images: Tensor | Photos, labels: Tensor, size: int, image_hw: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and labels, ``size`` at a time."""
-    parts = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     if isinstance(images, Tensor):
-        for part in parts:
-            yield images[part.start : part.stop], labels[part.start : part.stop]
+        yield from zip(images.split(size), labels.split(size), strict=True)
         return
-    coming = images.begin(parts[0], image_hw) if parts else None
-    for part, following in zip_longest(parts, parts[1:]):
-        photos = coming.get()
-        coming = images.begin(following, image_hw) if following else None
-        kept = [place for place, photo in enumerate(photos) if photo is not None]
+    rows = [part.tolist() for part in torch.arange(len(images)).split(size)]
+    coming = images.begin(rows[0], image_hw)
+    for some, following in zip_longest(labels.split(size), rows[1:]):
+        found = coming.get()
+        coming = images.begin(following or (), image_hw)
+        kept = [place for place, photo in enumerate(found) if photo is not None]
         if kept:
-            yield torch.cat([photos[place] for place in kept]), labels[part.start : part.stop][kept]
+            yield torch.cat([found[place] for place in kept]), some[kept]
