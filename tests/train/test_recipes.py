@@ -43,12 +43,11 @@ def test_fine_tuning_on_a_cpu():
     assert there.label_smoothing == 0.1 and here.auto_augment == "none"
 
 
-def test_the_last_run_upstream():
-    last = RECIPES["nano-upstream-last-cpu"]
-    assert (last.num_steps, last.cooldown_steps, last.warmup_steps) == (7810, 7610, 200)
-    found = last.learning_rate, last.token_mixing_learning_rate, last.token_mixing_weight_decay
-    assert found == (4e-3, 3e-3, 0.3) and last.outer_learning_rate == 2e-3
-    assert (last.batch_size, last.mixup, last.cutmix, last.from_scratch) == (128, 0.2, 0, False)
+def test_from_scratch_on_a_cpu():
+    here = RECIPES["nano-scratch-cpu"]
+    assert (here.num_steps, here.batch_size, here.warmup_steps) == (7800, 128, 400)
+    assert (here.learning_rate, here.weight_decay, here.ema_decay) == (6e-3, 0.05, 0.999)
+    assert here.from_scratch and here.mixup == 0
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
