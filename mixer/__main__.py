@@ -1,7 +1,5 @@
 """``python -m mixer``: the command line."""
 
-import sys
-
 from mixer.cli import main
 
-sys.exit(main())
+raise SystemExit(main())

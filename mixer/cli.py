@@ -1,6 +1,7 @@
 """MLP-Mixer in PyTorch: the notebooks, Google's official checkpoints, fine-tuning.
 
 Without a command: what is here, what this machine can do, and what to type next.
+`mixer COMMAND --help` has examples of each.
 """
 
 # PyTorch and JupyterLab are imported by the commands that use them, so that help comes at once.
@@ -36,15 +37,14 @@ TOLERANCE = 1e-5
 def parser() -> argparse.ArgumentParser:
     """The flags of every command; its docstring is its help."""
     raw = argparse.RawDescriptionHelpFormatter
-    last = "`mixer COMMAND --help` has examples of each."
-    flags = argparse.ArgumentParser("mixer", description=__doc__, epilog=last, formatter_class=raw)
+    flags = argparse.ArgumentParser("mixer", description=__doc__, formatter_class=raw)
     flags.add_argument("--version", action="version", version=f"mixer {version('mixer-notebooks')}")
     commands = flags.add_subparsers(title="commands", dest="command", metavar="COMMAND")
 
     def command(run: Callable[..., int]) -> Callable[..., Any]:
-        help = str(inspect.getdoc(run))
-        about = {"help": help.splitlines()[0].rstrip("."), "description": help}
-        added = commands.add_parser(run.__name__, **about, formatter_class=raw)
+        text = str(inspect.getdoc(run))
+        first = text.splitlines()[0].rstrip(".")
+        added = commands.add_parser(run.__name__, help=first, description=text, formatter_class=raw)
         added.set_defaults(run=run)
         return added.add_argument
 
@@ -64,8 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add = command(convert)
     add("source", metavar="IN", help=_FILE)
     add("target", metavar="OUT", type=Path, help=".npz or .safetensors")
-    layouts = ("official", "ours", "timm")
-    add("--layout", choices=layouts, help="names in OUT (default: by its ending, never timm's)")
+    add("--layout", choices=("official", "ours", "timm"), help="names in OUT; else by its ending")
     add("--source_size", **_SIZE)
     add = command(export)
     add("file", metavar="FILE", help=_FILE)
@@ -74,8 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add("--image_size", metavar="HxW", help="pixels (default: the checkpoint's)")
     command(train)
     add = command(download)
-    known = "Mixer-B_16, Mixer-L_16, the same with -21k, cifar10 or cifar100"
-    add("names", nargs="+", metavar="NAME", help=known)
+    add("names", nargs="+", metavar="NAME", help="a checkpoint of Google's, cifar10 or cifar100")
     add("--root", type=Path, help="a folder for MIXER_DATA to name (default: that, or the cache)")
     return flags
 
@@ -89,12 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Names of files may hold what the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    passed_on = {"train": train, "lab": lab}
     try:
         if not arguments:
             status = overview()
-        elif arguments[0] in passed_on and arguments[:2] != ["lab", "--help"]:
-            status = passed_on[arguments[0]](arguments[1:])
+        elif arguments[0] == "train":
+            status = train(arguments[1:])
+        elif arguments[0] == "lab" and not {"-h", "--help"} & set(arguments):
+            status = lab(arguments[1:])
         else:
             args = parser().parse_args(arguments)
             status = args.run(args)
@@ -121,21 +120,14 @@ def overview() -> int:
 
     device, folder = pick_device(), data_dir()
     machine = describe_machine(device)
-    name = machine["device"]
-    if device.type == "cpu":
-        name = f"{machine['processor']}, {machine['cores']} cores"
+    cores = f"{machine['processor']}, {machine['cores']} cores"
+    name = cores if device.type == "cpu" else machine["device"]
     found, lessons = find_notebooks(), importlib.util.find_spec("jupyterlab")
     there = f"{len(found)} in {found[0].parent}" if found else "none: clone the repository"
     if found and not lessons:
         there += ' (JupyterLab is missing: pip install -e ".[lessons]")'
     data = ", ".join(sorted(path.stem for path in folder.glob("*.npz")))
     google = ", ".join(sorted(path.stem for path in (folder / "checkpoints").glob("Mixer-*.npz")))
-    steps = [
-        "mixer lab                  the first notebook, in JupyterLab" * bool(found and lessons),
-        "mixer predict PHOTO.jpg    what a photo shows, by the best checkpoint at hand",
-        "mixer download Mixer-B_16  Google's checkpoint, 240 MB" * (not google),
-        "mixer train --help         fine-tune a checkpoint, or train one from scratch",
-    ]
     print(f"mixer {version('mixer-notebooks')}: MLP-Mixer in PyTorch\n")
     print(f"  device       {device.type}, {name}; training computes in {pick_precision(device)}")
     print(f"  software     torch {torch.__version__}, Python {platform.python_version()}")
@@ -143,7 +135,12 @@ def overview() -> int:
     print(f"  data sets    {data or 'none yet'} in {folder}")
     print(f"  checkpoints  Google's: {google or 'none yet'} in {folder / 'checkpoints'}")
     print(f"               ours, with the package: {', '.join(bundled_names())}\n\nType next:")
-    print(*(f"  {step}" for step in list(filter(None, steps))[:3]), sep="\n")
+    if found and lessons:
+        print("  mixer lab                  the first notebook, in JupyterLab")
+    print("  mixer predict PHOTO.jpg    what a photo shows, by the best checkpoint at hand")
+    if not google:
+        print("  mixer download Mixer-B_16  Google's checkpoint, 240 MB")
+    print("  mixer train --help         fine-tune a checkpoint, or train one from scratch")
     print("`mixer --help` lists all commands.")
     return 0
 
@@ -163,9 +160,6 @@ def say_normalization(path: Path) -> None:
     mean, std = found = normalization(path)
     if found != HALF:
         print(f"pixels, 0 to 1, are scaled by mean {mean} and deviation {std}: its config.json")
-
-
-# ------------------------------------------------------------------------------------ the commands
 
 
 def find_notebooks() -> list[Path]:
@@ -382,7 +376,10 @@ def to_onnx(model: "MlpMixer", batch: int | None) -> tuple[bytes, float]:
 
 
 def train(arguments: list[str]) -> int:
-    """Fine-tune a checkpoint, or train one from scratch: ``python -m mixer.train``."""
+    """Fine-tune a checkpoint, or train one from scratch.
+
+    The same as `python -m mixer.train`, which has help and examples of its own.
+    """
     from mixer.train.cli import main
 
     return main(arguments)

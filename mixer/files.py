@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import os
 import socket
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, getproxies, proxy_bypass, urlopen
@@ -39,27 +38,14 @@ def data_dir() -> Path:
         OSError: neither is known, as for a user without a home folder.
     """
     chosen = os.environ.get("MIXER_DATA")
-    folder = os.path.expanduser(chosen or user_cache_path("mixer", appauthor=False))
+    try:
+        folder = os.path.expanduser(chosen or user_cache_path("mixer", appauthor=False))
+    # Newer versions of platformdirs raise it, older ones leave the ~.
+    except RuntimeError:
+        folder = "~"
     if folder.startswith("~"):
         raise OSError(f"{folder}: no home folder is known; let MIXER_DATA name a folder for data")
     return Path(folder)
-
-
-def settle_data_dir() -> None:
-    """Make a relative ``MIXER_DATA`` absolute, for processes that are started in other folders."""
-    if os.environ.get("MIXER_DATA"):
-        os.environ["MIXER_DATA"] = str(data_dir().absolute())
-
-
-def survive_any_name(stream: Any) -> None:
-    """Print what the stream's encoding lacks, as names of files may, by its number."""
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")
-
-
-def user_number() -> int:
-    """This user's number; 0 where users have none. A name is not always to be had."""
-    return getattr(os, "getuid", lambda: 0)()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from helpers import random_model
 from PIL import Image
 
@@ -43,7 +42,6 @@ def oblong():
 
 @pytest.fixture
 def file(oblong, tmp_path):
-    torch.manual_seed(0)
     mixer.save_npz(oblong, tmp_path / "oblong.npz")
     return tmp_path / "oblong.npz"
 

@@ -1,11 +1,11 @@
 """``mixer export``: ONNX files that give the model's logits."""
 
-import numpy as np
+import copy
+
 import pytest
 import torch
 
 import mixer
-from mixer import cli
 
 for package in ("onnx", "onnxscript"):
     pytest.importorskip(package, reason="needs the extra [export]")
@@ -45,11 +45,9 @@ def test_another_model_is_not_kept(command, file, tmp_path, monkeypatch):
     """Not even where a new head of zeros hides what comes before it."""
 
     def other(model, *arguments, **options):
-        weight = model.stem.weight.data.clone()
-        model.stem.weight.data[0] += 0.1
-        program = export(model, *arguments, **options)
-        model.stem.weight.data = weight
-        return program
+        changed = copy.deepcopy(model)
+        changed.stem.weight.data[0] += 0.1
+        return export(changed, *arguments, **options)
 
     export = torch.onnx.export
     mixer.save_npz(mixer.from_npz(file, num_classes=4), tmp_path / "new.npz")
@@ -59,9 +57,3 @@ def test_another_model_is_not_kept(command, file, tmp_path, monkeypatch):
         status, _, err = command("export", f"{name}.npz", "--onnx", "m.onnx")
         assert status == 1 and err.startswith("error: onnx: the exported model is another one")
     assert not (tmp_path / "m.onnx").exists()
-
-
-def test_nan_does_not_pass(oblong, monkeypatch):
-    monkeypatch.setattr(np.linalg, "norm", lambda _: float("nan"))
-    with pytest.raises(ValueError, match="found nan"):
-        cli.to_onnx(oblong, 1)
