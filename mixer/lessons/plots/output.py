@@ -177,7 +177,7 @@ def image_grid(
     columns = min(count, columns or max(1, int(WIDTH / size)))
     rows = -(-count // columns)
     lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
-    fig = new_figure(columns * size, rows * (size + 0.17 * lines))
+    fig = new_figure(columns * size, rows * (size + 0.15 * lines + 0.1))
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for index, ax in enumerate(axes):
         bare(ax)
