@@ -31,7 +31,9 @@ def exercises():
         for tag, source in tagged:
             if tag.startswith("exercise-"):
                 number = tag.removeprefix("exercise-")
-                folded = rf"<summary>Solution {re.escape(number)}.*?</summary>\s*```python\n(.*?)```"
+                folded = (
+                    rf"<summary>Solution {re.escape(number)}.*?</summary>\s*```python\n(.*?)```"
+                )
                 solution = re.search(folded, text, re.DOTALL)
                 yield pytest.param(number, set_up, source, solution and solution[1], id=number)
 
@@ -104,7 +106,10 @@ def test_whatever_is_handed_over_gets_a_hint(capsys):
         for found, hint in (
             (7, "hand over your function itself, without calling it; found 7."),
             (raising, "your answer stopped with ZeroDivisionError: division by zero"),
-            (lambda *_: None, f"nothing came back. Replace the stub and return {exercise.returns}."),
+            (
+                lambda *_: None,
+                f"nothing came back. Replace the stub and return {exercise.returns}.",
+            ),
             (lambda *_: ..., f"nothing came back. Replace the stub and return {exercise.returns}."),
         ):
             check(number, found)
