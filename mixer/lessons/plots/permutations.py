@@ -57,13 +57,14 @@ def weight_rows(rows: Mapping[str, ArrayLike | Tensor], limit: float | None = No
     most = max(len(to_numpy(grids)) for grids in rows.values())
     fig = new_figure(WIDTH, min(1.9, 0.4 + 6.8 / most) * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
+    limits: Style = {"vmin": -limit, "vmax": limit} if limit else {}
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
         values = to_numpy(grids)
-        shown = values / limit if limit else each_to_one(values)
-        show_signed(bare(ax), tile(shown, len(values)))
+        canvas = tile(values if limit else each_to_one(values), len(values))
+        show_signed(bare(ax), canvas, **limits)
         ax.set_title(label, loc="left")
     bar = fig.colorbar(axes[0].images[0], ax=list(axes), pad=0.01, aspect=8 * len(rows))
-    bar.set_label(f"× {limit:.2g}" if limit else "of its largest weight", fontsize=9)
+    bar.set_label("weight" if limit else "of its largest weight", fontsize=9)
     return fig
 
 
