@@ -1,12 +1,13 @@
 """Write the repository's address into everything that readers open.
 
-usage: python tools/set_repository.py OWNER/REPO [--site https://OWNER.github.io/REPO]
+usage: python tools/set_repository.py [OWNER/REPO] [--site https://OWNER.github.io/REPO]
 
 The address stands in ``[project.urls]`` of pyproject.toml, as OWNER/REPO until it is known. From
 there it goes into CITATION.cff, into the README (its badge, how to get the repository, and, with
 ``--site``, a link to the site) and into each notebook, which says nothing of Colab before: the
 "Open in Colab" badge becomes its first line, and a cell (tag ``repository``) before all others
-fetches the package where it is not installed.
+fetches the package where it is not installed. Without an argument the address that is known is
+written anew, into notebooks that were rewritten, say.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from nbformat.v4 import new_code_cell
 from mixer.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+UNKNOWN = "OWNER/REPO"
 BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name})"
@@ -57,16 +59,18 @@ def readme_with(text: str, address: str, site: str | None) -> str:
 
 
 def write_notebook(path: Path, address: str) -> None:
-    """Put badge and set-up cell into a notebook, in the place of old ones."""
+    """Put badge and set-up cell into a notebook, in the place of old ones; neither if unknown."""
     notebook = nbformat.read(path, as_version=4)
     tag = "repository"
     cells = [cell for cell in notebook.cells if tag not in cell.metadata.get("tags", [])]
     title = re.sub(r"\A\[!\[Open in Colab\].*\n+", "", cells[0].source)
     slug = "/".join(address.split("/")[-2:])
-    cells[0].source = f"{BADGE.format(slug=slug, name=path.name)}\n\n{title}"
-    code = [number for number, cell in enumerate(cells) if cell.cell_type == "code"]
-    set_up = new_code_cell(SET_UP.format(address=address), metadata={"tags": [tag]})
-    cells.insert(code[0], set_up)
+    cells[0].source = title
+    if slug != UNKNOWN:
+        cells[0].source = f"{BADGE.format(slug=slug, name=path.name)}\n\n{title}"
+        code = [number for number, cell in enumerate(cells) if cell.cell_type == "code"]
+        set_up = new_code_cell(SET_UP.format(address=address), metadata={"tags": [tag]})
+        cells.insert(code[0], set_up)
     notebook.cells = cells
     # As one run would have numbered them.
     for number, cell in enumerate(cells):
@@ -83,15 +87,18 @@ def write_notebook(path: Path, address: str) -> None:
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("slug", metavar="OWNER/REPO")
+    parser.add_argument("slug", nargs="?", metavar="OWNER/REPO")
     parser.add_argument("--site", help="address of the site, where there is one")
     args = parser.parse_args(arguments)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.slug):
+    old = repository(root)
+    new = f"https://github.com/{args.slug}" if args.slug else old
+    if not re.fullmatch(r"https://github.com/[\w.-]+/[\w.-]+", new):
         parser.error(f"expected OWNER/REPO, found {args.slug!r}")
-    old, new = repository(root), f"https://github.com/{args.slug}"
     for name in ("pyproject.toml", "CITATION.cff", "README.md"):
         text = (root / name).read_text(encoding="utf-8").replace(old, new)
-        write_text(root / name, readme_with(text, new, args.site) if name == "README.md" else text)
+        if name == "README.md" and not new.endswith(UNKNOWN):
+            text = readme_with(text, new, args.site)
+        write_text(root / name, text)
     for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
         write_notebook(path, new)
     print(f"{new} is written into pyproject.toml, CITATION.cff, README.md and the notebooks")

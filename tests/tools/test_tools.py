@@ -134,6 +134,8 @@ def test_the_address_reaches_every_place(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "CITATION.cff"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    set_repository.main([], tmp_path)
+    assert "Colab" not in "".join(p.read_text("utf-8") for p in tmp_path.rglob("*.ipynb"))
     for slug in ("someone/first-name", "someone/mixer-series"):
         set_repository.main([slug, "--site", "https://a.example"], tmp_path)
     address = "https://github.com/someone/mixer-series"
