@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import common
-import numpy as np
 import permutation
 import pytest
-import reference_logits
 import reproduce
 import speed
 import torch
@@ -240,12 +238,3 @@ def test_permutation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (tmp_path / "p.json").read_bytes()
     assert permutation.main(arguments) == 0
     assert (tmp_path / "p.json").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_reference_logits(tmp_path: Path) -> None:
-    pytest.importorskip("flax", reason="flax is not installed (extra [reference])")
-    arrays, images = reference_logits.seeded_arrays("odd"), reference_logits.seeded_images("odd")
-    with np.load(reference_logits.LOGITS) as stored:
-        found = reference_logits.flax_forward(arrays, images)["logits"]
-        np.testing.assert_allclose(found, stored["odd"], rtol=0, atol=1e-5)

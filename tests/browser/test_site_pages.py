@@ -14,7 +14,7 @@ STICKING_OUT = """() => [...document.querySelectorAll('article *')].filter(eleme
     && !element.closest('pre, mjx-container, table')
 ).map(element => element.outerHTML.slice(0, 100))"""
 PICTURES = """() => [...document.images].filter(
-    image => !image.complete || !image.naturalWidth
+    image => !image.complete || !image.naturalWidth || !image.alt
 ).map(image => image.src)"""
 FORMULAS = "() => [...document.querySelectorAll('.math')].every(one => one.querySelector('svg'))"
 
@@ -24,7 +24,7 @@ def site(tmp_path_factory):
     for package in ("myst_nb", "sphinx_book_theme", "mathjax"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra [site])")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-c", "docs", ".", str(folder)]
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-c", "docs", ".", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     return folder
 
