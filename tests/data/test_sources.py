@@ -100,7 +100,8 @@ def test_any_damage_to_a_file_is_one_line_that_names_it(tmp_path_factory, draw):
     try:
         read = data.load_data("mine", folder)
     except ValueError as error:
-        assert str(error).startswith(str(folder / "mine.npz"))
+        if not str(error).startswith(str(folder / "mine.npz")):
+            raise
         return
     assert read.x_train.shape == (6, 3, 4, 5)
 
@@ -204,9 +205,7 @@ def test_what_torchvision_has_unpacked_is_read_and_kept(root, cifar):
     # From cifar10.npz now.
     assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
     (root / "cifar10.npz").unlink()
-    with pytest.raises(
-        ValueError, match="cifar-10-batches-py: damaged or incomplete .*; delete it"
-    ):
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py: damaged or incomplete .*; delete"):
         data.load_data("cifar10")
 
 
@@ -221,9 +220,11 @@ def test_an_archive_is_read_and_left_there(root, cifar, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device", str(path))
 
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="No space left"):
-        patch.setattr(sources, "write_npz", full)
+    write = sources.write_npz
+    monkeypatch.setattr(sources, "write_npz", full)
+    with pytest.warns(UserWarning, match="No space left"):
         assert is_cifar(data.load_data("cifar10", download=False))
+    monkeypatch.setattr(sources, "write_npz", write)
     assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
     assert {path.name for path in root.iterdir()} == {archive.name, "cifar10.npz"}
 
