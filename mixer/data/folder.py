@@ -29,7 +29,6 @@ from tqdm.auto import tqdm
 from mixer.data.augment import Size, height_width, resize
 from mixer.files import format_error
 
-TRAIN = ("train",)
 # The first that holds class folders is taken.
 TEST = ("test", "val", "valid", "validation")
 
@@ -214,7 +213,8 @@ class Photos(ImageFolder):
     def read(self, size: Size | None = None) -> Tensor:
         """All of them that can be read, resized: uint8 (N, 3, h, w)."""
         found = self.begin(range(len(self)), size or self.image_hw).get()
-        return torch.cat([photo for photo in found if photo is not None])
+        none = torch.empty((0, 3, *height_width(size or self.image_hw)), dtype=torch.uint8)
+        return torch.cat([none, *(photo for photo in found if photo is not None)])
 
     def begin(
         self, rows: Iterable[int], size: Size, crop: Crop | None = None, stand_in: bool = False
@@ -315,8 +315,7 @@ def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, 
         ValueError: it is no data set; says what was found and what was expected.
         UnreadablePhoto: it holds what is no photo, and ``skip_unreadable`` is false.
     """
-    check_folder(root)
-    folder, tested = _split(root, TRAIN), _split(root, TEST)
+    folder, tested = _split(root, ["train"]), _split(root, TEST)
     classes = class_names(folder)
     if len(classes) < 2:
         below = ", ".join(class_names(folder / classes[0])[:10])
@@ -365,7 +364,7 @@ def _notes(train: Photos, test: Photos) -> Iterator[str]:
         if unreadable := sorted(half.unreadable.values()):
             yield f"{half.root}: left out {len(unreadable)} unreadable files, as {unreadable[0]}"
     # A few of them will do.
-    deep = train[train.deep[:: len(train.deep) // 16 + 1]]
-    if len(deep) and (brightest := int(deep.read().max())) <= 256 // 16:
+    deep = train[train.deep[:: len(train.deep) // 16 + 1]].read()
+    if len(deep) and (brightest := int(deep.max())) <= 256 // 16:
         found = f"of {len(deep)} photos with 16 bits of grey none is brighter than {brightest}"
         yield f"{train.root}: {found} of 255: are their values of 12 bits? White is 65,535"

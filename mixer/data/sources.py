@@ -4,7 +4,6 @@
 looked for in ``data_dir()``, then in torchvision's own layout there, then downloaded.
 """
 
-import warnings
 import zipfile
 import zlib
 from difflib import get_close_matches
@@ -65,10 +64,7 @@ def load_data(
     if path.exists():
         return read_npz(path, name)
     data = _cifar(name, folder, download)
-    try:
-        write_npz(path, data)
-    except OSError as error:
-        warnings.warn(f"{name} is read anew each time: {format_error(error)}", stacklevel=2)
+    write_npz(path, data)
     return data
 
 
@@ -170,8 +166,8 @@ def _digits() -> ImageData:
     labels = torch.from_numpy(digits.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, test = order[:1437], order[1437:]
-    classes = tuple(str(digit) for digit in range(10))
-    return ImageData("digits", images[train], labels[train], images[test], labels[test], classes)
+    parts = images[train], labels[train], images[test], labels[test]
+    return ImageData("digits", *parts, tuple("0123456789"))
 
 
 def _as_data(
