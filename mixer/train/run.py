@@ -485,8 +485,10 @@ def train(
             for _ in run.bar:
                 pass
         except UnreadablePhoto:
-            run.read()
-            run.save()
+            # Of several processes the others are in the midst of a step.
+            if distributed.world_size() == 1:
+                run.read()
+                run.save()
             raise
         run.finish()
     return run.history
