@@ -130,11 +130,11 @@ def central(photo: Tensor, size: tuple[int, int]) -> Tensor:
 
 def check_figure(path: Path) -> None:
     """Raise ``ValueError`` unless a figure can be written there."""
-    from matplotlib.backend_bases import FigureCanvasBase
+    from mixer import drawing
 
-    if (kind := path.suffix.lower().lstrip(".")) not in FigureCanvasBase.filetypes:
-        kinds = ", ".join(FigureCanvasBase.filetypes)
-        raise ValueError(f"{path}: expected a figure that ends in one of {kinds}, found {kind!r}")
+    kinds = drawing.new_figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in kinds:
+        raise ValueError(f"{path}: expected a figure that ends in one of {', '.join(kinds)}")
     check_target(path)
 
 

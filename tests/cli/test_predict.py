@@ -108,8 +108,7 @@ def test_other_pixels_of_hugging_face_are_used_or_said(command, file, tmp_path):
         assert "mean (0.485, 0.456, 0.406)" in command(name, file, *words)[1]
 
 
-def test_a_figure(command, photo, tmp_path, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "module://not_here")
+def test_a_figure(command, photo, tmp_path):
     status, _, err = command("predict", photo, photo, "--figure", "seen.png")
     assert (status, err) == (0, "figure: seen.png\n")
     with Image.open(tmp_path / "seen.png") as image:
