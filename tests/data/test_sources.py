@@ -1,4 +1,4 @@
-"""Where data sets come from: torchvision's layout, a download, no network; digits and CIFAR-10."""
+"""Data sets by name: ``<name>.npz``, torchvision's layout, downloads, scikit-learn's digits."""
 
 import hashlib
 import http.server
@@ -8,35 +8,141 @@ import tarfile
 import threading
 from functools import partial
 from types import SimpleNamespace
-from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 from helpers import noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision import datasets
 
 from mixer import data
-from mixer.data import fetch, load, sources
+from mixer.data import sources
 
-CLASSES = tuple("abc")
+ARRAYS = {
+    "x_train": np.arange(6 * 4 * 5 * 3, dtype=np.uint8).reshape(6, 4, 5, 3),
+    "y_train": np.array([0, 1, 2, 0, 1, 2], np.uint8),
+    "x_test": np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)[::-1],
+    "y_test": np.array([2, 1, 0]),
+    "classes": np.array(["a", "b", "c"]),
+}
 
 
-@pytest.fixture
-def offline(monkeypatch):
-    """Every download fails as it does without a network; the list fills with what was asked for."""
-    asked = []
+def test_a_file_is_read_as_it_is_documented(root):
+    root.mkdir()
+    np.savez(root / "mine.npz", **ARRAYS)
+    read = data.load_data("mine")
+    assert (read.name, read.classes) == ("mine", ("a", "b", "c"))
+    assert type(read.classes[0]) is str
+    for half in ("train", "test"):
+        assert np.array_equal(getattr(read, f"x_{half}").permute(0, 2, 3, 1), ARRAYS[f"x_{half}"])
+        labels = getattr(read, f"y_{half}")
+        assert labels.dtype == torch.int64 and labels.tolist() == ARRAYS[f"y_{half}"].tolist()
+    sources.write_npz(root / "again.npz", read)
+    with np.load(root / "again.npz", allow_pickle=False) as file:
+        assert file["y_train"].dtype == np.int64 and file["classes"].dtype.kind == "U"
+        assert all(np.array_equal(file[key], ARRAYS[key]) for key in ARRAYS)
+    assert sorted(path.name for path in root.iterdir()) == ["again.npz", "mine.npz"]
 
-    def refuse(url, *args, **kwargs):
-        asked.append(url)
-        raise URLError("Name or service not known")
 
-    monkeypatch.setattr(fetch, "urlopen", refuse)
-    return asked
+class Harm:
+    def __reduce__(self):
+        return (open, ("harm", "w"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": None}, "classes is not a file in the archive"),
+        ({"x_train": np.zeros((6, 4, 5, 3), np.float32)}, "x_train: .* found float32"),
+        ({"x_train": np.zeros((6, 3, 4, 5), np.uint8)}, r"x_train: .* found uint8 \(6, 5, 3, 4\)"),
+        ({"x_test": np.zeros((4, 5, 3), np.uint8)}, "x_train, .*dims"),
+        ({"x_test": np.zeros((3, 8, 8, 3), np.uint8)}, r"one \(height, width\), found \(4, 5\)"),
+        (
+            {"y_train": np.zeros(5, int)},
+            r"y_train: expected an int64 tensor \(6,\), found int64 \(5",
+        ),
+        ({"y_test": np.array(["cat", "dog", "cat"])}, "Cannot cast array data"),
+        ({"y_test": np.zeros(3)}, "Cannot cast array data"),
+        ({"y_test": np.array([0, -1, 0])}, "y_test: expected labels 0 to 2, found -1 to 0"),
+        ({"classes": np.array([0, 1, 2])}, "classes: expected names"),
+        ({"classes": np.array("abc")}, "iteration over a 0-d array"),
+        ({"classes": np.array([Harm()], dtype=object)}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_wrong_arrays_are_named(root, monkeypatch, changes, message):
+    root.mkdir()
+    monkeypatch.chdir(root)
+    path = root / "mine.npz"
+    changed = {key: value for key, value in (ARRAYS | changes).items() if value is not None}
+    np.savez(path, **changed)
+    with pytest.raises(ValueError, match=message) as error:
+        data.load_data("mine")
+    assert str(error.value).startswith(f"{path}: expected x_train, y_train")
+    path.write_bytes(pickle.dumps(Harm()))
+    with pytest.raises(ValueError, match=r"mine\.npz: expected"):
+        data.load_data("mine")
+    assert not (root / "harm").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_damage_to_a_file_is_one_line_that_names_it(tmp_path_factory, draw):
+    folder = tmp_path_factory.mktemp("damaged")
+    save = draw.draw(st.sampled_from([np.savez, np.savez_compressed]))
+    save(folder / "mine.npz", **ARRAYS)
+    content = bytearray((folder / "mine.npz").read_bytes())
+    for _ in range(draw.draw(st.integers(0, 3))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    cut = draw.draw(st.one_of(st.just(len(content)), st.integers(0, len(content) - 1)))
+    (folder / "mine.npz").write_bytes(content[:cut])
+    try:
+        read = data.load_data("mine", folder)
+    except ValueError as error:
+        if not str(error).startswith(str(folder / "mine.npz")):
+            raise
+        return
+    assert read.x_train.shape == (6, 3, 4, 5)
+
+
+def test_lacking_permission_is_not_damage(root, small, monkeypatch):
+    root.mkdir()
+    sources.write_npz(root / "small.npz", small)
+
+    def refused(path, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sources, "open", refused, raising=False)
+    with pytest.raises(PermissionError):
+        data.load_data("small", root)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("cifar11", r"found 'cifar11'; did you mean cifar10\?"),
+        ("smal", r"found 'smal'; did you mean small\?"),
+        ("CIFAR-100", "found 'CIFAR-100'"),
+        ("../small", "small/small.npz'"),
+        ("", "found ''"),
+    ],
+)
+@pytest.mark.parametrize("asked", [data.load_data, data.check_name])
+def test_an_unknown_name_lists_the_known_ones(root, small, asked, name, end):
+    root.mkdir()
+    sources.write_npz(root / "small.npz", small)
+    name = "small/small.npz" if name == "../small" else name
+    known = "^dataset: expected one of cifar10, cifar100, digits, small, folder:PATH, or NAME .*"
+    with pytest.raises(ValueError, match=f"{known}{end}$"):
+        asked(name)
+    for good in ("cifar10", "cifar100", "digits", "folder:.", "small"):
+        data.check_name(good)
 
 
 @pytest.fixture
 def cifar(monkeypatch, tmp_path):
-    """Torchvision's CIFAR10 class with small files of the same layout, and its archive."""
+    """Torchvision's CIFAR10 with small files of the same layout, and a server of its archive."""
     made = tmp_path / "made"
     made.mkdir()
 
@@ -47,193 +153,113 @@ def cifar(monkeypatch, tmp_path):
     rows = noise(4).reshape(4, -1).numpy()
     train = write("data_batch_1", {"data": rows, "labels": [0, 1, 2, 1]})
     test = write("test_batch", {"data": rows[:2], "labels": [2, 0]})
-    _, meta = write("batches.meta", {"label_names": list(CLASSES)})
-    archive = tmp_path / "served.tar.gz"
+    _, meta = write("batches.meta", {"label_names": ["a", "b", "c"]})
+    (tmp_path / "served").mkdir()
+    archive = tmp_path / "served" / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(made, "cifar-10-batches-py")
-    kind = datasets.CIFAR10
+    kind, asked = datasets.CIFAR10, []
     monkeypatch.setattr(kind, "train_list", [train])
     monkeypatch.setattr(kind, "test_list", [test])
     monkeypatch.setattr(kind, "meta", kind.meta | {"md5": meta})
     monkeypatch.setattr(kind, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    return SimpleNamespace(folder=made, archive=archive, images=noise(4))
-
-
-def is_cifar(read, cifar):
-    assert torch.equal(read.x_train, cifar.images)
-    assert torch.equal(read.x_test, cifar.images[:2])
-    assert (read.y_train.tolist(), read.y_test.tolist()) == ([0, 1, 2, 1], [2, 0])
-    assert (read.name, read.classes) == ("cifar10", CLASSES)
-    return True
-
-
-def test_torchvision_s_folder_is_read_and_kept(root, cifar, offline):
-    root.mkdir()
-    cifar.folder.rename(root / "cifar-10-batches-py")
-    assert is_cifar(data.load_data("cifar10"), cifar)
-    (root / "cifar-10-batches-py" / "test_batch").unlink()
-    # From cifar10.npz now.
-    assert is_cifar(data.load_data("cifar10", download=False), cifar)
-    assert offline == []
-
-
-def test_the_archive_is_read(root, cifar, offline):
-    root.mkdir()
-    cifar.archive.rename(root / "cifar-10-python.tar.gz")
-    assert is_cifar(data.load_data("cifar10", download=False), cifar)
-    assert {p.name for p in root.iterdir()} == {"cifar-10-python.tar.gz", "cifar10.npz"}
-    assert offline == []
-
-
-@pytest.fixture
-def server(cifar, monkeypatch):
-    """A server at the archive's address; there is nothing at the mirror's."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
-            if self.command == "GET":
-                asked.append(self.path)
+            asked.append(self.path)
 
-    asked = []
     serving = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=cifar.archive.parent)
+        ("127.0.0.1", 0), partial(Quiet, directory=archive.parent)
     )
     address = f"http://127.0.0.1:{serving.server_port}"
-    monkeypatch.setattr(datasets.CIFAR10, "url", f"{address}/{cifar.archive.name}")
-    monkeypatch.setattr(sources, "_MIRROR", f"{address}/mirror/")
+    monkeypatch.setattr(kind, "url", f"{address}/{archive.name}")
+    monkeypatch.setattr(sources, "MIRROR", f"{address}/mirror/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    yield asked
+    yield SimpleNamespace(folder=made, archive=archive, asked=asked)
     serving.shutdown()
     serving.server_close()
 
 
-def test_a_download_goes_to_the_next_source_and_is_kept(root, cifar, server):
-    assert is_cifar(data.load_data("cifar10"), cifar)
-    assert server[0] == "/mirror/cifar-10-python.tar.gz" and server[-1] == f"/{cifar.archive.name}"
-    assert [p.name for p in root.iterdir()] == ["cifar10.npz"]
-    server.clear()
-    assert is_cifar(data.load_data("cifar10"), cifar) and not server
+def is_cifar(read):
+    assert torch.equal(read.x_train, noise(4)) and torch.equal(read.x_test, noise(4)[:2])
+    assert (read.y_train.tolist(), read.y_test.tolist()) == ([0, 1, 2, 1], [2, 0])
+    return (read.name, read.classes) == ("cifar10", ("a", "b", "c"))
 
 
-def test_half_a_download_is_never_taken_for_the_archive(root, cifar, server):
-    cifar.archive.write_bytes(cifar.archive.read_bytes()[:-1])
-    with pytest.raises(
-        FileNotFoundError, match=r"mirror/.*404.*served\.tar\.gz: damaged, its MD5 is"
-    ):
-        data.load_data("cifar10")
-    assert not root.exists()
+def test_a_download_goes_to_the_next_source_and_is_kept(root, cifar):
+    assert is_cifar(data.load_data("cifar10"))
+    assert cifar.asked[0].startswith("/mirror/") and cifar.asked[-1] == f"/{cifar.archive.name}"
+    assert [path.name for path in root.iterdir() if not path.name.startswith(".")] == [
+        "cifar10.npz"
+    ]
+    cifar.asked.clear()
+    assert is_cifar(data.load_data("cifar10")) and not cifar.asked
 
 
-def test_damage_in_torchvision_s_folder_is_named(root, cifar, offline):
+def test_what_torchvision_has_unpacked_is_read_and_kept(root, cifar):
     root.mkdir()
-    (cifar.folder / "test_batch").write_bytes(b"half")
-    (cifar.folder / "data_batch_1").unlink()
     cifar.folder.rename(root / "cifar-10-batches-py")
-    with pytest.raises(
-        ValueError,
-        match="cifar-10-batches-py: damaged or missing: data_batch_1, test_batch; delete",
-    ):
+    assert is_cifar(data.load_data("cifar10"))
+    (root / "cifar-10-batches-py" / "test_batch").unlink()
+    # From cifar10.npz now.
+    assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
+    (root / "cifar10.npz").unlink()
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py: damaged or incomplete .*; delete"):
         data.load_data("cifar10")
-    assert offline == []
 
 
-def test_half_an_archive_is_named(root, cifar, offline):
+def test_an_archive_is_read_and_left_there(root, cifar):
     root.mkdir()
-    (root / "cifar-10-python.tar.gz").write_bytes(cifar.archive.read_bytes()[:1000])
-    with pytest.raises(
-        ValueError, match=r"cifar-10-python\.tar\.gz: damaged or half-downloaded \(1,000 bytes"
-    ):
+    archive = root / cifar.archive.name
+    archive.write_bytes(cifar.archive.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"python\.tar\.gz: damaged or half-downloaded; delete it"):
         data.load_data("cifar10")
-    assert offline == []
+    archive.write_bytes(cifar.archive.read_bytes())
+    assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
+    assert {path.name for path in root.iterdir()} == {archive.name, "cifar10.npz"}
 
 
-def test_a_folder_that_cannot_be_written_is_read_all_the_same(root, cifar, monkeypatch):
-    def full(path, small):
-        raise OSError(28, "No space left on device")
-
-    root.mkdir()
-    cifar.archive.rename(root / "cifar-10-python.tar.gz")
-    monkeypatch.setattr(load, "write_npz", full)
-    with pytest.warns(UserWarning, match=r"cifar10\.npz: could not be written .*No space left"):
-        assert is_cifar(data.load_data("cifar10"), cifar)
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_offline_says_what_to_do(root, offline, name):
+def test_what_is_not_to_be_had_says_what_to_do(root, cifar):
+    cifar.archive.write_bytes(cifar.archive.read_bytes()[:-1])
     with pytest.raises(FileNotFoundError) as error:
-        data.load_data(name)
-    message = str(error.value)
-    for part in (
-        "Name or service not known",
-        "https://www.cs.toronto.edu/~kriz/cifar-10",
-        str(root),
-        f"{name}.npz",
-    ):
-        assert part in message
-    assert "MIXER_DATA" in message
-    assert len(offline) == 2
-    assert not root.exists()
-
-
-def test_download_can_be_forbidden(root, offline):
+        data.load_data("cifar10")
+    for part in ("mirror/cifar-10-python.tar.gz", "404", str(root), "cifar10.npz", "MIXER_DATA"):
+        assert part in str(error.value)
+    assert not (root / cifar.archive.name).exists()
+    cifar.asked.clear()
     with pytest.raises(FileNotFoundError, match="download=False"):
         data.load_data("cifar10", download=False)
-    assert offline == []
+    assert not cifar.asked
 
 
-def test_digits_say_which_package_they_need(monkeypatch):
+def test_digits(monkeypatch):
+    pytest.importorskip("sklearn.datasets", reason="comes with the extra [lessons]")
+    digits = data.load_data("digits")
+    assert digits.x_train.shape == (1437, 3, 32, 32) and digits.x_test.shape == (360, 3, 32, 32)
+    assert digits.classes == tuple("0123456789")
+    assert torch.bincount(digits.y_test).tolist() == DIGITS
+    assert digits.x_train.max() == 255 and digits.x_train.min() == 0
+    assert torch.equal(digits.x_train[:, 0], digits.x_train[:, 2])
+    # A nearest-mean classifier reads them: images and labels were not shuffled apart.
+    train, test = (x[:, 0].flatten(1).float() for x in (digits.x_train, digits.x_test))
+    means = torch.stack([train[digits.y_train == label].mean(0) for label in range(10)])
+    assert (torch.cdist(test, means).argmin(1) == digits.y_test).float().mean() > 0.85
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ValueError, match=r"digits: needs scikit-learn, .*\[lessons\]"):
         data.load_data("digits")
 
 
-def test_digits():
-    pytest.importorskip("sklearn.datasets", reason="comes with the extra [lessons]")
-    digits, again = data.load_data("digits"), data.load_data("digits")
-    assert digits.x_train.shape == (1437, 3, 32, 32) and digits.x_test.shape == (360, 3, 32, 32)
-    assert digits.x_train.dtype == torch.uint8 and digits.y_train.dtype == torch.int64
-    assert torch.equal(digits.x_train, again.x_train) and torch.equal(digits.y_test, again.y_test)
-    assert digits.classes == tuple("0123456789")
-    assert (torch.bincount(digits.y_test, minlength=10) >= 20).all()
-    assert digits.x_train.max() == 255 and digits.x_train.min() == 0
-    assert torch.equal(digits.x_train[:, 0], digits.x_train[:, 2])
-
-
-def test_digits_have_their_own_labels():
-    pytest.importorskip("sklearn.datasets", reason="comes with the extra [lessons]")
-    """A nearest-mean classifier reads them: images and labels were not shuffled apart."""
-    digits = data.load_data("digits")
-    train, test = (x[:, 0].flatten(1).float() for x in (digits.x_train, digits.x_test))
-    means = torch.stack([train[digits.y_train == label].mean(0) for label in range(10)])
-    assert (torch.cdist(test, means).argmin(1) == digits.y_test).float().mean() > 0.85
+# How many of each are in the test set that every run so far was measured on.
+DIGITS = [28, 37, 30, 36, 39, 38, 34, 42, 38, 38]
 
 
 def test_cifar10():
     if not (data.data_dir() / "cifar10.npz").exists():
         pytest.skip(f"no cifar10.npz in {data.data_dir()}")
     cifar10 = data.load_data("cifar10", download=False)
-    assert cifar10.x_train.shape == (50_000, 3, 32, 32) and cifar10.x_test.shape == (
-        10_000,
-        3,
-        32,
-        32,
-    )
-    assert torch.bincount(cifar10.y_train).tolist() == [5000] * 10
+    assert cifar10.x_train.shape == (50_000, 3, 32, 32) and cifar10.classes[3] == "cat"
     assert torch.bincount(cifar10.y_test).tolist() == [1000] * 10
-    names = (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    )
-    assert cifar10.classes == names
     # Of all of them: 0.4914, 0.4822, 0.4465.
     mean = cifar10.x_train[::10].float().mean((0, 2, 3)) / 255
     assert torch.allclose(mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.01)

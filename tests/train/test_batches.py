@@ -1,16 +1,26 @@
-"""Batches: each image once an epoch, and a pure function of seed and step."""
+"""Batches: each image once an epoch, and a pure function of data, recipe, seed and step."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from helpers import SHORT, TINY, run, tiny_model
+from helpers import SHORT, TINY, Rank, make_data
+from PIL import Image
 
-import mixer.data
-from mixer.data import ImageData, normalize, random_crop, random_flip, random_resized_crop
-from mixer.train import Batches, Recipe, batch_indices, seed_of
-from mixer.train import batches as batches_module
-from mixer.train.batches import AUGMENT
+from mixer.data import (
+    UnreadablePhoto,
+    load_data,
+    normalize,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+    read_photo,
+    resize,
+    sample_crop_boxes,
+)
+from mixer.train import Batches, batch_indices, seed_of
+from mixer.train.batches import AUGMENT, MIX, MODEL, SHUFFLE
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 10, 25])
@@ -21,34 +31,29 @@ def test_every_image_once_an_epoch(batch_size):
         assert epoch.sort().values.tolist() == list(range(10))
 
 
-def test_order_of_images_depends_on_seed_and_epoch():
-    first, second = batch_indices(50, 50, 0, 1), batch_indices(50, 50, 1, 1)
-    assert not torch.equal(first, second)
-    assert not torch.equal(first, batch_indices(50, 50, 0, 2))
-    assert torch.equal(first, batch_indices(50, 50, 0, 1))
+def stream(purpose, *numbers):
+    """A generator as the first version made it, written out."""
+    words = np.random.SeedSequence((42, purpose, *numbers)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0]) % 2**63)
 
 
-def test_the_official_split_trains_on_the_first_98_percent(data):
-    images = torch.zeros(100, 3, 8, 8, dtype=torch.uint8)
-    images[98:] = 255
-    split = replace(data, x_train=images, y_train=torch.zeros(100, dtype=torch.int64))
-    recipe = Recipe(num_steps=2, warmup_steps=0, batch_size=98, augmentation="none")
-    seen = []
-    model = tiny_model()
-    model.stem.register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0]) if model.training else None
-    )
-    run(model, split, recipe)
-    assert [len(batch) for batch in seen] == [98, 98]
-    assert all(bool((batch == -1).all()) for batch in seen)
+def test_streams_are_those_of_the_first_version():
+    """A long run from years ago can be made again."""
+    assert (SHUFFLE, AUGMENT, MODEL, MIX) == (0, 1, 2, 3)
+    assert seed_of(42, AUGMENT, 0) == stream(1, 0).initial_seed()
+    order, other = (torch.randperm(50, generator=stream(0, epoch)) for epoch in (0, 1))
+    assert order[:8].tolist() == [10, 29, 0, 9, 20, 47, 37, 17]
+    assert batch_indices(50, 8, 0, 42).tolist() == order[:8].tolist()
+    assert batch_indices(50, 20, 2, 42).tolist() == [*order[40:].tolist(), *other[:10].tolist()]
+    assert torch.randint(0, 9, (2, 8), generator=stream(1, 0))[0, :4].tolist() == [7, 2, 6, 7]
 
 
 EVERYTHING = replace(SHORT, auto_augment="randaugment", mixup=0.2, cutmix=1.0)
 RECIPES = {
     "inception": SHORT,
-    "torchvision_crop": replace(SHORT, augmentation="torchvision_crop"),
     "pad_crop": replace(SHORT, augmentation="pad_crop"),
     "none": replace(SHORT, augmentation="none"),
+    "trivial": replace(SHORT, auto_augment="trivialaugment", mixup=0.2),
     "everything": EVERYTHING,
 }
 
@@ -59,103 +64,156 @@ def same_batch(one, other):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_batch_is_a_function_of_seed_and_step(data, name):
-    """The same twice, in any order, from another object, and whatever torch's generator is at."""
+    """The same twice, in any order, and whatever torch's generator, left as it was, is at."""
     batches = Batches(data, RECIPES[name], TINY)
     in_order = [batches(step) for step in range(6)]
     torch.manual_seed(7)
+    before = torch.get_rng_state()
     backwards = [batches(step) for step in reversed(range(6))][::-1]
-    fresh = Batches(data, RECIPES[name], TINY)
+    assert torch.equal(torch.get_rng_state(), before)
     for step in range(6):
         assert same_batch(in_order[step], backwards[step])
-    assert same_batch(fresh(4), in_order[4])
+        assert len({float(image.sum()) for image in in_order[step][0]}) > 6
     assert not same_batch(in_order[0], in_order[1])
     other = Batches(data, replace(RECIPES[name], seed=43), TINY)
     assert not same_batch(other(0), in_order[0])
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_making_a_batch_leaves_torch_s_generator_as_it_was(data, name):
-    batches = Batches(data, RECIPES[name], TINY)
-    torch.manual_seed(11)
-    before = torch.get_rng_state()
-    batches(0)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_what_a_batch_holds(data):
-    images, labels = Batches(data, SHORT, TINY)(0)
-    assert images.shape == (12, 3, 8, 8) and images.dtype == torch.float32
-    assert -1 <= images.min() < -0.5 and 0.5 < images.max() <= 1
-    assert labels.shape == (12,) and labels.dtype == torch.int64
-    larger = replace(TINY, image_size=(16, 12))
-    images, target = Batches(data, EVERYTHING, larger)(0)
-    assert images.shape == (12, 3, 16, 12) and target.shape == (12, 3)
-    torch.testing.assert_close(target.sum(1), torch.ones(12))
-
-
 def test_training_augments_with_the_functions_of_mixer_data(data):
     """Those that the notebooks show: applied by hand in the same order, they give the batch."""
     rows = batch_indices(30, 12, 2, SHORT.seed)
-    chosen = data.x_train[rows]
+    chosen, wide = data.x_train[rows], replace(TINY, image_size=(16, 24))
 
-    def generator():
-        return torch.Generator().manual_seed(seed_of(SHORT.seed, AUGMENT, 2))
+    def batch(name, config=TINY):
+        images, labels = Batches(data, RECIPES[name], config)(2)
+        assert torch.equal(labels, data.y_train[rows])
+        return images
 
-    drawn = generator()
-    cropped = random_flip(random_resized_crop(chosen, 8, generator=drawn), drawn)
-    assert torch.equal(Batches(data, RECIPES["inception"], TINY)(2)[0], normalize(cropped))
-    drawn = generator()
+    drawn = stream(1, 2)
+    cropped = random_flip(random_resized_crop(chosen, (16, 24), generator=drawn), drawn)
+    assert torch.equal(batch("inception", wide), normalize(cropped))
+    drawn = stream(1, 2)
     shifted = random_flip(random_crop(chosen, 1, drawn), drawn)
-    assert torch.equal(Batches(data, RECIPES["pad_crop"], TINY)(2)[0], normalize(shifted))
-    assert torch.equal(Batches(data, RECIPES["none"], TINY)(2)[0], normalize(chosen))
+    assert torch.equal(batch("pad_crop"), normalize(shifted))
+    drawn = stream(1, 2)
+    shifted = random_flip(random_crop(resize(chosen, (16, 24)), 2, drawn), drawn)
+    assert torch.equal(batch("pad_crop", wide), normalize(shifted))
+    assert torch.equal(batch("none"), normalize(chosen))
 
 
-@pytest.mark.parametrize(
-    ("kind", "functions"),
-    [
-        ("inception", ["random_resized_crop", "random_flip"]),
-        ("torchvision_crop", ["torchvision_crop", "random_flip"]),
-        ("pad_crop", ["random_crop", "random_flip"]),
-        ("none", []),
-    ],
-)
-def test_a_kind_of_augmentation_calls_its_functions_alone(data, monkeypatch, kind, functions):
-    called = []
-    for name in ("random_crop", "random_flip", "random_resized_crop", "torchvision_crop"):
-        function = getattr(mixer.data, name)
-        assert getattr(batches_module, name) is function
-
-        def noted(*arguments, name=name, function=function, **options):
-            called.append(name)
-            return function(*arguments, **options)
-
-        monkeypatch.setattr(batches_module, name, noted)
-    Batches(data, RECIPES[kind], TINY)(0)
-    assert called == functions
+def test_mixed_labels_are_shares(data):
+    images, target = Batches(data, EVERYTHING, replace(TINY, image_size=(16, 12)))(0)
+    assert images.shape == (12, 3, 16, 12) and target.shape == (12, 3)
+    assert -1 <= images.min() < -0.5 and 0.5 < images.max() <= 1
+    torch.testing.assert_close(target.sum(1), torch.ones(12))
+    mixes = {
+        "mixup": replace(SHORT, mixup=0.2, augmentation="none"),
+        "cutmix": replace(SHORT, cutmix=1.0, augmentation="none"),
+    }
+    plain = normalize(data.x_train[batch_indices(30, 12, 0, SHORT.seed)])
+    kept = {
+        name: (Batches(data, mix, TINY)(0)[0] == plain).double().mean()
+        for name, mix in mixes.items()
+    }
+    # CutMix pastes boxes, mixup changes nearly every pixel.
+    assert kept["mixup"] < 0.2 < kept["cutmix"] < 1
 
 
-@pytest.mark.parametrize(("size", "groups"), [(64, 8), (100, 8), (5, 5)])
-def test_randaugment_draws_for_eight_groups(size, groups):
-    data = ImageData(
-        "made",
-        torch.zeros(size, 3, 8, 8, dtype=torch.uint8),
-        torch.zeros(size, dtype=torch.int64),
-        torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
-        torch.zeros(1, dtype=torch.int64),
-        ("a", "b"),
-    )
-    recipe = replace(SHORT, batch_size=size, auto_augment="randaugment", train_fraction=1.0)
+def test_the_official_split_trains_on_the_first_98_percent():
+    data = make_data()
+    data.x_train[29:] = 0
+    recipe = replace(SHORT, train_fraction=0.98, batch_size=29, augmentation="none")
     batches = Batches(data, recipe, TINY)
+    assert batches.num_images == 29
+    images, _ = batches(0)
+    assert not (images == -1).all(dim=(1, 2, 3)).any()
+
+
+@pytest.mark.parametrize(("size", "groups"), [(64, 8), (5, 5)])
+def test_randaugment_draws_for_eight_groups(data, size, groups):
+    recipe = replace(SHORT, batch_size=size, auto_augment="randaugment", auto_augment_magnitude=17)
+    batches = Batches(data, recipe, TINY)
+    assert batches.auto_augment.magnitude == 17
     seen = []
     batches.auto_augment = lambda images: seen.append(len(images)) or images
     assert len(batches(0)[0]) == size
     assert len(seen) == groups and sum(seen) == size
 
 
-def test_generators_of_other_devices_are_not_seeded(data, monkeypatch):
-    def refuse(seed):
-        raise AssertionError("a generator of another device was set")
+def test_processes_share_a_batch(data, monkeypatch, photos):
+    for source in (data, photos):
+        for name in ("inception", "pad_crop"):
+            whole = Batches(source, RECIPES[name], TINY)(3)
+            with monkeypatch.context() as patch:
+                ranks, parts = Rank(patch, 3), []
+                for ranks.rank in range(3):
+                    parts.append(Batches(source, RECIPES[name], TINY)(3))
+            assert same_batch(whole, map(torch.cat, zip(*parts, strict=True)))
 
-    model = tiny_model()
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
-    run(model, data)
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of three classes, ten photos of noise each, of different sizes."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 10), ("test", 2)):
+        for name in "abc":
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (20 + number, 30, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return load_data(f"folder:{root}", image_size=5)
+
+
+def test_a_box_of_a_photo_comes_from_seed_step_and_row(photos):
+    """Cut from the whole photo and resized once, to the model's size."""
+    rows = batch_indices(30, 12, 4, 42).tolist()
+    boxed = []
+    for place, row in enumerate(rows):
+        photo = read_photo(photos.x_train.samples[row][0])
+        height, width = photo.shape[1:]
+        ((top, left, h, w),) = sample_crop_boxes(1, (height, width), stream(1, 4, place)).tolist()
+        boxed.append(resize(photo[None, :, top : top + h, left : left + w], 8).round())
+    mirrored = torch.rand(12, generator=stream(1, 4)) < 0.5
+    expected = torch.cat([b.flip(-1) if m else b for b, m in zip(boxed, mirrored, strict=True)])
+    images, labels = Batches(photos, RECIPES["inception"], TINY)(4)
+    assert torch.equal(images, normalize(expected))
+    assert labels.tolist() == [photos.x_train.targets[row] for row in rows]
+    images, _ = Batches(photos, RECIPES["none"], TINY)(4)
+    assert torch.equal(images, normalize(photos.x_train[rows].read(8)))
+
+
+@pytest.mark.parametrize("name", ["inception", "everything"])
+def test_photos_are_read_one_step_ahead_and_no_further(photos, name):
+    batches = Batches(photos, RECIPES[name], TINY)
+    in_order = []
+    for step in range(6):
+        in_order.append(batches(step))
+        assert list(batches.coming) == ([step + 1] if step < 5 else [])
+    batches(1)
+    assert list(batches.coming) == [2]
+    # Asked for out of turn.
+    for step in (4, 2, 5, 0):
+        assert same_batch(batches(step), in_order[step])
+
+
+def test_a_photo_that_breaks_off_stops_the_batch_or_another_stands_in(photos, tmp_path):
+    root = tmp_path / "broken"
+    for split in ("train", "test"):
+        for name in "ab":
+            (root / split / name).mkdir(parents=True)
+            for number in range(3):
+                shade = 100 * (name == "b") + 20 * number
+                Image.new("RGB", (64, 64), (shade, 0, 0)).save(
+                    root / split / name / f"{number}.bmp"
+                )
+    bad = root / "train" / "b" / "1.bmp"
+    bad.write_bytes(bad.read_bytes()[:5000])
+    recipe = replace(SHORT, batch_size=6, augmentation="none")
+    with pytest.raises(UnreadablePhoto, match=r"train/b/1\.bmp.*--skip_unreadable"):
+        Batches(load_data(f"folder:{root}"), recipe, TINY)(0)
+    data = load_data(f"folder:{root}", skip_unreadable=True)
+    with pytest.warns(UserWarning, match=r"left out, as file 1: .*1\.bmp"):
+        images, labels = Batches(data, recipe, TINY)(0)
+    shades = sorted(((images[:, 0, 0, 0] + 1) * 127.5).round().tolist())
+    assert shades in ([0, 20, 40, 100, 100, 140], [0, 20, 40, 100, 140, 140])
+    assert ((images[:, 0, 0, 0] > -0.5) == (labels == 1)).all()
