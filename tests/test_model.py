@@ -1,28 +1,17 @@
 """The model against the paper's numbers, the official numerics, and a NumPy transcription."""
 
-import io
 import math
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
 import mixer
 from mixer.config import MixerConfig, get_config
-from mixer.model import (
-    MixerBlock,
-    MlpBlock,
-    MlpMixer,
-    StochasticDepth,
-    TanhGelu,
-    logistic_gelu,
-    patchify,
-)
+from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth, logistic_gelu
 
 TINY = MixerConfig(
     patch_size=4,
@@ -69,35 +58,22 @@ def parameter_count(name, **changes):
         ("Mixer-B_32", 60_293_428),
         ("Mixer-B_16", 59_880_472),
         ("Mixer-L_16", 208_196_168),
+        ("Mixer-B_16-21k", 59_880_472 + 769 * (21_843 - 1_000)),
     ],
 )
 def test_parameter_counts_are_the_official_code_s(name, parameters):
     assert parameter_count(name) == parameters
-
-
-def test_b16_with_ten_classes():
     assert parameter_count("Mixer-B_16", num_classes=10) == 59_119_162
 
 
-@pytest.mark.parametrize("name", ["Mixer-L_32", "Mixer-H_14", "Mixer-Nano_4"])
-def test_parameter_counts_by_formula(name):
-    c = get_config(name)
-    s, width, d_s, d_c = c.num_tokens, c.hidden_dim, c.tokens_mlp_dim, c.channels_mlp_dim
-    block = 4 * width + 2 * s * d_s + d_s + s + 2 * width * d_c + d_c + width
-    expected = (
-        (3 * c.patch_size**2 + 1) * width
-        + c.num_blocks * block
-        + 2 * width
-        + (width + 1) * c.num_classes
-    )
-    assert parameter_count(name) == expected
-
-
-def test_21k_heads():
-    assert get_config("Mixer-L_16-21k").num_classes == 21_843
-    assert parameter_count("Mixer-B_16-21k") - parameter_count("Mixer-B_16") == (768 + 1) * (
-        21_843 - 1_000
-    )
+def test_float32_whatever_the_default_type_is():
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = mixer.create_model("Mixer-Nano_4", dropout=0.1, stochastic_depth=0.7)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert (model.config.dropout, model.config.stochastic_depth) == (0.1, 0.7)
 
 
 def test_names_and_shapes_of_the_state_dict(model):
@@ -175,12 +151,6 @@ def test_agrees_with_a_transcription_in_numpy(model, images):
     np.testing.assert_allclose(model(images).detach().numpy(), expected, rtol=1e-10)
 
 
-def test_official_numerics(model):
-    norms = [m for m in model.modules() if isinstance(m, nn.LayerNorm)]
-    assert {m.eps for m in norms} == {1e-6}
-    assert isinstance(model.blocks[0].channel_mixing.act, TanhGelu)
-
-
 def test_a_new_model_predicts_nothing(images):
     logits = MlpMixer(TINY)(images.float())
     assert torch.equal(logits, torch.zeros(2, 5))
@@ -235,17 +205,6 @@ def test_token_mixing_keeps_to_a_channel_and_channel_mixing_to_a_token(model):
     assert tokens.sum() == 6
     assert channels[2].all()
     assert channels.sum() == 12
-
-
-def test_every_channel_goes_through_the_same_mlp(model):
-    """Channels swapped before token mixing, or tokens before channel mixing, are so after it."""
-    block = model.blocks[1]
-    # Its scale and bias differ from channel to channel.
-    block.norm1 = nn.Identity()
-    x = torch.randn(2, 6, 12, dtype=torch.float64)
-    channels, tokens = torch.randperm(12), torch.randperm(6)
-    assert torch.allclose(block.mix_tokens(x[:, :, channels]), block.mix_tokens(x)[:, :, channels])
-    assert torch.allclose(block.mix_channels(x[:, tokens]), block.mix_channels(x)[:, tokens])
 
 
 def test_permuted_patches_with_permuted_weights_give_the_same_logits(model, images):
@@ -331,17 +290,9 @@ def test_logistic_gelu_is_the_tanh_gelu_in_values_and_gradients():
     (wanted,) = torch.autograd.grad(expected[:-2].sum(), x)
     torch.testing.assert_close(slope[:-2], wanted[:-2], rtol=2e-6, atol=2e-6)
     assert torch.isfinite(found).all()
-
-
-def test_logistic_gelu_in_double_and_bfloat16():
-    x = torch.linspace(-12, 12, 10_001, dtype=torch.float64)
-    exact = torch.nn.functional.gelu(x, approximate="tanh")
-    torch.testing.assert_close(logistic_gelu(x), exact, rtol=1e-12, atol=1e-12)
-    half = x.bfloat16()
-    assert logistic_gelu(half).dtype == torch.bfloat16
-    torch.testing.assert_close(
-        logistic_gelu(half), torch.nn.functional.gelu(half, approximate="tanh")
-    )
+    half = wide.bfloat16()
+    expected = torch.nn.functional.gelu(half, approximate="tanh")
+    torch.testing.assert_close(logistic_gelu(half), expected)
 
 
 def test_compiled_model_uses_the_logistic_form_and_agrees(monkeypatch):
@@ -366,22 +317,6 @@ def test_both_mlps_compute_in_the_precision_of_autocast(precision):
         assert block.mix_channels(torch.randn(2, 4, 8)).dtype == precision
 
 
-def test_hooks_see_all_linear_layers(model):
-    seen = []
-    names = [
-        f"blocks.{block}.{part}_mixing.fc{k}"
-        for block in range(3)
-        for part in ("token", "channel")
-        for k in (1, 2)
-    ]
-    for name in names:
-        model.get_submodule(name).register_forward_hook(
-            lambda module, x, y, name=name: seen.append(name)
-        )
-    model(torch.zeros(1, 3, 8, 12, dtype=torch.float64))
-    assert seen == names
-
-
 def test_dropout_acts_while_training():
     torch.manual_seed(0)
     config = MixerConfig(4, 1, 8, 8, 8, num_classes=3, image_size=8, dropout=0.5)
@@ -395,59 +330,6 @@ def test_dropout_acts_while_training():
 
 
 # ------------------------------------------------------------------------------ PyTorch's own tools
-
-
-def test_state_dict_round_trip(model, images):
-    other = MlpMixer(TINY).double()
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.eval()(images), model(images))
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    third = MlpMixer(TINY).double()
-    third.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(third.eval()(images), model(images))
-
-
-def test_the_stem_is_a_linear_layer_on_patches():
-    torch.manual_seed(0)
-    wide = MlpMixer(replace(TINY, image_size=(8, 12), patch_size=4)).double()
-    nn.init.normal_(wide.stem.bias)
-    images = torch.randn(2, 3, 8, 12, dtype=torch.float64)
-    rows = patchify(images, 4)  # (2, 6, 48)
-    torch.testing.assert_close(rows[1, 4].reshape(3, 4, 4), images[1, :, 4:, 4:8], atol=0, rtol=0)
-    found = rows @ wide.stem.weight.flatten(1).T + wide.stem.bias
-    torch.testing.assert_close(found, wide.embed(images))
-
-
-def test_compiled_for_a_cpu_the_stem_is_a_product(model, images):
-    expected = model(images)
-    traced = []
-    compiled = torch.compile(
-        model, backend=lambda graph, _: traced.append(graph.code) or graph.forward
-    )
-    torch.testing.assert_close(compiled(images), expected)
-    torch.testing.assert_close(
-        compiled(images.contiguous(memory_format=torch.channels_last)), expected
-    )
-    assert "conv" not in traced[0]
-    assert "conv" in torch.export.export(model, (images,)).graph_module.code
-
-
-def test_compiled_for_a_cpu_what_is_attached_to_the_stem_is_heard(images):
-    torch.manual_seed(0)
-    model = MlpMixer(replace(TINY, num_classes=3)).to(images.dtype)
-    nn.init.normal_(model.head.weight)
-    prune.random_unstructured(model.stem, "weight", amount=0.5)
-    seen = []
-    model.stem.register_forward_hook(lambda *_: seen.append(1))
-    compiled = torch.compile(model, backend="aot_eager")
-    for _ in range(2):
-        compiled(images).square().sum().backward()
-        with torch.no_grad():
-            model.stem.weight_orig -= 0.1 * model.stem.weight_orig.grad
-    assert len(seen) == 2
-    torch.testing.assert_close(compiled(images), model(images))
 
 
 def test_compile_forward_and_backward(model, images):
@@ -470,14 +352,6 @@ def test_export_with_any_batch_size(model, images):
     more = torch.cat([images, images.flip(0), images])
     assert torch.allclose(program.module()(more), model(more))
     assert torch.allclose(program.module()(more[:3]), model(more[:3]))
-
-
-def test_bf16_autocast(model, images):
-    model, images = model.float(), images.float()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(images)
-    assert logits.dtype == torch.bfloat16
-    assert torch.allclose(logits.float(), model(images), rtol=0.1, atol=0.3)
 
 
 # ---------------------------------------------------------------------------------------- bad input
