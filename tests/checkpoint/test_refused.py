@@ -95,7 +95,7 @@ def test_files_that_are_cut_off_or_something_else(file, ending):
     whole = path.read_bytes()
     for content in (whole[:-100], whole[: len(whole) // 2], b"", b"<html>a login page</html>"):
         path.write_bytes(content)
-        refused(path, "found another kind or a damaged file")
+        refused(path, "found another kind of file, or a damaged one")
     path.unlink()
     refused(path, "no such file")
     path.mkdir()
@@ -142,7 +142,7 @@ def test_nothing_is_unpickled(arrays, tmp_path, monkeypatch):
     torch.save({"stem.weight": Trap()}, tmp_path / "trap.pth")
     (tmp_path / "old.bin").write_bytes(pickle.dumps(Trap(), protocol=2))
     for name in ("trap.pth", "old.bin"):
-        refused(tmp_path / name, "another kind or a damaged file")
+        refused(tmp_path / name, "another kind of file, or a damaged one")
     assert not (tmp_path / "sprung").exists()
 
 
