@@ -132,12 +132,10 @@ def disagreement(
         pooled = model.forward_features(torch.from_numpy(images).permute(0, 3, 1, 2)).mean(1)
         found = (pooled.double().numpy(), model.head(pooled).double().numpy())
     expected = reference.forward(official_arrays(file), images)
-    return float(np.max([_relative(*both) for both in zip(found, expected, strict=True)]))
-
-
-def _relative(found: NDArray, expected: NDArray) -> float:
-    difference, size = np.linalg.norm(found - expected), np.linalg.norm(expected)
-    return float(difference / size) if size else float(difference)
+    norm = np.linalg.norm
+    pairs = zip(found, expected, strict=True)
+    # Logits of a head of zeros are compared as they are.
+    return float(np.max([norm(ours - theirs) / (norm(theirs) or 1.0) for ours, theirs in pairs]))
 
 
 def official_arrays(file: Checkpoint) -> dict[str, NDArray]:

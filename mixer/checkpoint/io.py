@@ -92,18 +92,15 @@ class Checkpoint:
             num_classes, _ = arrays["head.weight"].shape
             side = math.isqrt(tokens)
             square = side * patch if side * side == tokens else None
-            sizes = (source_size, self.image_size, square, image_size)
-            size = next(size for size in sizes if size is not None)
+            size = source_size or self.image_size or square or image_size
+            if size is None:
+                hint = "give its source_size=(height, width)"
+                raise ValueError(f"{tokens} tokens are no square grid; {hint}")
             widths = (hidden, tokens_mlp_dim, channels_mlp_dim)
             config = MixerConfig(patch, blocks, *widths, num_classes, size, in_channels)
         except KeyError as error:
             what = f"{layout.name(error.args[0])}: expected this array, found none"
             raise CheckpointError(f"{self.path}: {what}") from None
-        except StopIteration:
-            hint = "give its source_size=(height, width)"
-            raise CheckpointError(
-                f"{self.path}: {tokens} tokens are no square grid; {hint}"
-            ) from None
         except ValueError as error:
             raise CheckpointError(f"{self.path}: expected a Mixer's shapes ({error})") from None
         if self.image_size is not None and config.image_hw != self.image_size:
@@ -124,9 +121,8 @@ class Checkpoint:
             what = f"{self.path}: {self.layout.name(name)}"
             if name not in found:
                 raise CheckpointError(f"{what}: expected this array, found none")
-            wanted, there = (
-                tuple(self.layout.to_file(tensors[name]).shape) for tensors in (expected, found)
-            )
+            both = (self.layout.to_file(tensors[name]) for tensors in (expected, found))
+            wanted, there = (tuple(tensor.shape) for tensor in both)
             if wanted != there:
                 hint = "; reset_head=True starts a new head" if name.startswith("head.") else ""
                 raise CheckpointError(f"{what}: expected shape {wanted}, found {there}{hint}")
@@ -141,7 +137,9 @@ class Checkpoint:
         for name, array in self.arrays.items():
             kind = dtype or array.dtype
             state[name] = array.to(kind, copy=True, memory_format=torch.contiguous_format)
-            _check_finite(state[name], f"{self.path}: {self.layout.name(name)}")
+            if bad := int((~torch.isfinite(state[name])).sum()):
+                found = f"expected finite numbers, found {bad} NaN or infinite"
+                raise CheckpointError(f"{self.path}: {self.layout.name(name)}: {found}")
         return state
 
 
@@ -149,12 +147,6 @@ def _without_memory(config: MixerConfig) -> MlpMixer:
     """A model of shapes alone; nothing is initialised in vain."""
     with torch.device("meta"):
         return MlpMixer(config)
-
-
-def _check_finite(tensor: Tensor, what: str) -> None:
-    if not (finite := torch.isfinite(tensor)).all():
-        bad = int((~finite).sum())
-        raise CheckpointError(f"{what}: expected finite numbers, found {bad} NaN or infinite")
 
 
 def _shown(text: str) -> str:
@@ -180,28 +172,22 @@ def read(path: StrPath) -> Checkpoint:
         problem = "expected a file, found a folder" if path.is_dir() else "no such file"
         raise CheckpointError(f"{path}: {problem}")
     ending = path.suffix.lower()
+    reader = {".safetensors": _read_safetensors}.get(ending, _read_npz)
     try:
-        if ending == ".safetensors":
-            found_arrays, said = _read_safetensors(path)
-        elif ending in TORCH_ENDINGS:
-            found_arrays, said = _read_torch(path)
-        else:
-            ending = ".npz"
-            found_arrays, said = _read_npz(path)
+        everything, said = (_read_torch if ending in TORCH_ENDINGS else reader)(path)
     # A damaged or a hostile file can fail in every way that the parsers know.
     except Exception as error:
         raise CheckpointError(
-            f"{path}: expected {ending}, found another kind or a damaged file ({_reason(error)})"
+            f"{path}: found another kind of file, or a damaged one ({_reason(error)})"
         ) from None
-    layout, named = _mixer_among(found_arrays, path)
+    layout, named = _mixer_among(everything, path)
     numbers = {match[0] for name in named if (match := re.match(rf"{layout.block}\d+", name))}
     ours = {layout.name(name): name for name in parameter_names(len(numbers))}
     arrays = {}
     # In the order of the model, whatever that of the file is.
     for name in dict.fromkeys([*(name for name in ours if name in named), *named]):
-        arrays[ours.get(name, name)] = layout.from_file(
-            _as_tensor(named[name], f"{path}: {_shown(name)}")
-        )
+        tensor = _as_tensor(named[name], f"{path}: {_shown(name)}")
+        arrays[ours.get(name, name)] = layout.from_file(tensor)
     return Checkpoint(path, layout, arrays, _said_size(said))
 
 
@@ -225,8 +211,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], str | bytes]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | bytes]:
     """All tensors, and what we put into the metadata."""
     with safetensors.safe_open(path, framework="pt") as file:
-        said = (file.metadata() or {}).get("mixer", "")
-    return safetensors.torch.load_file(path), said
+        return safetensors.torch.load_file(path), (file.metadata() or {}).get("mixer", "")
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Any], str | bytes]:
@@ -459,8 +444,8 @@ def _write_npz(
             with np.errstate(over="ignore"):
                 array = array.astype(dtype or array.dtype)
             if not np.isfinite(array).all():
-                found = "expected finite numbers, found NaN or infinity"
-                raise CheckpointError(f"{path}: {official_name(name)}: {found}")
+                what = f"{path}: {official_name(name)}"
+                raise CheckpointError(f"{what}: expected finite numbers, found NaN or infinity")
             with archive.open(f"{official_name(name)}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
         archive.comment = _size_text(config).encode()
@@ -495,13 +480,12 @@ def convert(
     """
     target = Path(target)
     kind = target.suffix.lower()
+    layout = layout or ("official" if kind == ".npz" else "ours")
     if kind not in (".npz", ".safetensors"):
         raise ValueError(f"{target}: expected a target that ends in .npz or .safetensors")
-    layout = layout or ("official" if kind == ".npz" else "ours")
     if layout not in LAYOUTS:
         raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, found {layout!r}")
-    if (layout == "official") != (kind == ".npz"):
-        ending = ".npz" if layout == "official" else ".safetensors"
+    if kind != (ending := ".npz" if layout == "official" else ".safetensors"):
         raise ValueError(f"{target}: expected {ending} for the layout {layout}")
     check_target(target)
     file = read(source)

@@ -6,7 +6,7 @@ dense layers are (in, out), that of the stem is (height, width, in, out). ``OURS
 PyTorch's axes, as ours.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -15,21 +15,27 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit; says which array, found and expected."""
 
 
-BLOCK_LAYERS = (
-    "norm1",
-    "token_mixing.fc1",
-    "token_mixing.fc2",
-    "norm2",
-    "channel_mixing.fc1",
-    "channel_mixing.fc2",
-)
+# Our name of each layer in the order of the model -> the official one, timm's.
+LAYERS = {
+    "stem": ("stem", "stem.proj"),
+    "norm1": ("LayerNorm_0", "norm1"),
+    "token_mixing.fc1": ("token_mixing/Dense_0", "mlp_tokens.fc1"),
+    "token_mixing.fc2": ("token_mixing/Dense_1", "mlp_tokens.fc2"),
+    "norm2": ("LayerNorm_1", "norm2"),
+    "channel_mixing.fc1": ("channel_mixing/Dense_0", "mlp_channels.fc1"),
+    "channel_mixing.fc2": ("channel_mixing/Dense_1", "mlp_channels.fc2"),
+    "pre_head_norm": ("pre_head_layer_norm", "norm"),
+    "head": ("head", "head"),
+}
 
 
 def parameter_names(num_blocks: int) -> list[str]:
     """The names of all parameters of a Mixer, as in ``MlpMixer.state_dict()``."""
-    blocks = (f"blocks.{index}.{layer}" for index in range(num_blocks) for layer in BLOCK_LAYERS)
-    layers = ("stem", *blocks, "pre_head_norm", "head")
-    return [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    first, *of_a_block, norm, head = LAYERS
+    blocks = (f"blocks.{index}.{layer}" for index in range(num_blocks) for layer in of_a_block)
+    return [
+        f"{layer}.{kind}" for layer in (first, *blocks, norm, head) for kind in ("weight", "bias")
+    ]
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,11 @@ class Layout:
 
     # What users and messages call it.
     label: str
+    # Our name of each layer -> its name.
+    layers: dict[str, str]
     # What comes before the number of a block.
     block: str = "blocks."
     separator: str = "."
-    # Layers that have another name than ours.
-    layers: dict[str, str] = field(default_factory=dict)
     # Whether kernels are (in, out) and HWIO, with Flax's names for weights.
     flax: bool = False
 
@@ -55,7 +61,7 @@ class Layout:
             prefix = f"{self.block}{index}{self.separator}"
         if self.flax and kind == "weight":
             kind = "scale" if "norm" in layer else "kernel"
-        return f"{prefix}{self.layers.get(layer, layer)}{self.separator}{kind}"
+        return f"{prefix}{self.layers[layer]}{self.separator}{kind}"
 
     def to_file(self, tensor: Tensor) -> Tensor:
         """A parameter with its axes as in the file."""
@@ -67,32 +73,10 @@ class Layout:
 
 
 OFFICIAL = Layout(
-    "official",
-    block="MixerBlock_",
-    separator="/",
-    layers={
-        "norm1": "LayerNorm_0",
-        "norm2": "LayerNorm_1",
-        "token_mixing.fc1": "token_mixing/Dense_0",
-        "token_mixing.fc2": "token_mixing/Dense_1",
-        "channel_mixing.fc1": "channel_mixing/Dense_0",
-        "channel_mixing.fc2": "channel_mixing/Dense_1",
-        "pre_head_norm": "pre_head_layer_norm",
-    },
-    flax=True,
+    "official", {ours: names[0] for ours, names in LAYERS.items()}, "MixerBlock_", "/", flax=True
 )
-OURS = Layout("ours")
-TIMM = Layout(
-    "timm",
-    layers={
-        "stem": "stem.proj",
-        "token_mixing.fc1": "mlp_tokens.fc1",
-        "token_mixing.fc2": "mlp_tokens.fc2",
-        "channel_mixing.fc1": "mlp_channels.fc1",
-        "channel_mixing.fc2": "mlp_channels.fc2",
-        "pre_head_norm": "norm",
-    },
-)
+OURS = Layout("ours", {ours: ours for ours in LAYERS})
+TIMM = Layout("timm", {ours: names[1] for ours, names in LAYERS.items()})
 LAYOUTS = {layout.label: layout for layout in (OFFICIAL, OURS, TIMM)}
 
 

@@ -73,8 +73,7 @@ def bundled(name: str) -> Path:
         ValueError: there is none of that name.
     """
     if name not in bundled_names():
-        known = ", ".join(bundled_names()) or "none"
-        raise ValueError(f"bundled: expected one of {known}, found {name!r}")
+        raise ValueError(f"bundled: expected one of {', '.join(bundled_names())}, found {name!r}")
     return _WEIGHTS / f"{name}.npz"
 
 
@@ -98,9 +97,8 @@ def pretrained(name: StrPath, *, fetch: bool = True) -> Path:
         return bundled(str(name))
     if name in OFFICIAL_FILES:
         if not fetch and not official_path(str(name)).exists():
-            raise FileNotFoundError(
-                f"{name}: not in the cache; mixer download {name} puts it there"
-            )
+            hint = f"mixer download {name} puts it there"
+            raise FileNotFoundError(f"{name}: not in the cache; {hint}")
         return download(str(name))
     if path.suffix or path.name != str(name):
         raise FileNotFoundError(f"{name}: no such file")
@@ -134,10 +132,9 @@ def download(name: str, root: StrPath | None = None, *, base_url: str | None = N
         try:
             files.download(url, path)
         except OSError as error:
-            raise ConnectionError(
-                f"{name} could not be downloaded ({error}). Fetch {url} by other means and put it "
-                f"at {path}; from_npz also reads it from anywhere, under any name."
-            ) from error
+            hint = "from_npz also reads it from anywhere, under any name"
+            by_hand = f"Fetch {url} by other means and put it at {path}; {hint}."
+            raise ConnectionError(f"{name} could not be downloaded ({error}). {by_hand}") from error
     try:
         file = read(path)
         found, expected = file.config(), get_config(name)

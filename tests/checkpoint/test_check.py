@@ -78,13 +78,6 @@ def test_a_photo_is_resized_and_scaled():
     assert noise.shape == (1, 16, 64, 3) and -1 <= noise.min() < -0.9 < 0.9 < noise.max() <= 1
 
 
-def test_a_size_that_the_file_does_not_say(oblong, tmp_path):
-    with np.load(oblong) as archive:
-        np.savez(tmp_path / "m.npz", **archive)
-    report, agree = check(tmp_path / "m.npz", source_size=(16, 64))
-    assert agree and "16 x 64 px, from its number of tokens" in told(report)["images"]
-
-
 def with_other_gelu(model):
     for block in model.blocks:
         block.token_mixing.act = block.channel_mixing.act = nn.GELU()

@@ -45,7 +45,7 @@ def kept(root):
     return sorted(p.name for p in (root / "checkpoints").iterdir() if not p.name.endswith(".lock"))
 
 
-def test_fetched_once_and_then_read_from_the_cache(server, content, root):
+def test_fetched_once_and_then_read_from_the_cache(server, content, root, tmp_path):
     server.break_after = [5000, 3000]
     path = download("Mixer-B_16")
     assert path == root / "checkpoints" / "Mixer-B_16.npz" == official.official_path("Mixer-B_16")
@@ -54,13 +54,6 @@ def test_fetched_once_and_then_read_from_the_cache(server, content, root):
     assert server.ranges == [None, "bytes=5000-", "bytes=8000-"]
     assert set(server.paths) == {"/imagenet1k/Mixer-B_16.npz"}
     assert kept(root) == ["Mixer-B_16.npz"]
-
-
-def test_another_folder_and_source(server, content, root, tmp_path, monkeypatch):
-    monkeypatch.setenv("MIXER_CHECKPOINT_URL", "http://127.0.0.1:9")
-    path = download("Mixer-B_16", tmp_path / "mine", base_url=server.url)
-    assert path == tmp_path / "mine" / "Mixer-B_16.npz" and path.read_bytes() == content
-    assert not root.exists()
 
 
 @pytest.mark.parametrize("wrong", ["a page", "another model", "a flipped byte"])
@@ -82,14 +75,6 @@ def test_a_damaged_file_in_the_cache_is_named_and_left(server, root):
     with pytest.raises(CheckpointError, match=r"Mixer-B_16\.npz.*delete it and download it again"):
         download("Mixer-B_16")
     assert kept(root) == ["Mixer-B_16.npz"] and len(server.ranges) == 1
-
-
-def test_numbers_that_are_not_finite_are_no_official_file(server, tmp_path):
-    server.content = server.content.replace(
-        torch.zeros(5).numpy().tobytes(), torch.full((5,), torch.nan).numpy().tobytes()
-    )
-    with pytest.raises(CheckpointError):
-        download("Mixer-B_16")
 
 
 def test_no_network_says_where_to_put_it_by_hand(tmp_path):

@@ -123,13 +123,6 @@ def test_an_oblong_model_whose_tokens_make_a_square_comes_back_exactly(wide, wid
     torch.testing.assert_close(new.sum(1), old.sum(1))
 
 
-@pytest.mark.parametrize("size", [(16, 96), (8, 12), (64, 16), (4, 4)])
-def test_every_other_oblong_size_too(tmp_path, size):
-    model = random_model(replace(WIDE, image_size=size))
-    mixer.save_npz(model, tmp_path / "model.npz")
-    assert same(mixer.from_npz(tmp_path / "model.npz"), model)
-
-
 def test_a_file_that_says_no_size(wide, wide_file, tmp_path):
     with np.load(wide_file) as archive:
         np.savez(tmp_path / "foreign.npz", **archive)

@@ -95,7 +95,7 @@ def test_files_that_are_cut_off_or_something_else(file, ending):
     whole = path.read_bytes()
     for content in (whole[:-100], whole[: len(whole) // 2], b"", b"<html>a login page</html>"):
         path.write_bytes(content)
-        refused(path, "found another kind or a damaged file")
+        refused(path, "found another kind of file, or a damaged one")
     path.unlink()
     refused(path, "no such file")
     path.mkdir()
@@ -142,7 +142,7 @@ def test_nothing_is_unpickled(arrays, tmp_path, monkeypatch):
     torch.save({"stem.weight": Trap()}, tmp_path / "trap.pth")
     (tmp_path / "old.bin").write_bytes(pickle.dumps(Trap(), protocol=2))
     for name in ("trap.pth", "old.bin"):
-        refused(tmp_path / name, "another kind or a damaged file")
+        refused(tmp_path / name, "another kind of file, or a damaged one")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -193,19 +193,16 @@ def test_a_file_that_says_a_size_that_it_cannot_have(file, comment, message):
     refused(file, message)
 
 
-@pytest.mark.parametrize("comment", [b"made by hand", b"[" * 60_000, b"[]", b"\xff\x00", b"{}"])
-def test_whatever_else_a_comment_says_is_passed_over(file, comment):
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.comment = comment
-    assert read_config(file) == CHECKPOINT_CONFIG
-
-
 def test_sizes_against_the_file(file, arrays, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"source_size: expected \(15, 15\), as the file says"
     ):
         mixer.from_npz(file, source_size=(5, 45))
     assert mixer.from_npz(file, source_size=15).config == CHECKPOINT_CONFIG
+    for comment in (b"made by hand", b"[" * 60_000, b"[]", b"\xff\x00", b"{}"):
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = comment
+        assert read_config(file) == CHECKPOINT_CONFIG
     path = saved(tmp_path / "foreign.npz", arrays)
     with pytest.raises(CheckpointError, match=r"an image of 9 tokens, found .*\(20, 20\), .* 16"):
         mixer.from_npz(path, source_size=20)
@@ -225,13 +222,12 @@ def test_sizes_against_the_file(file, arrays, tmp_path):
     ],
 )
 def test_a_model_that_does_not_fit_the_file(file, changes, message):
-    refused(file, message, random_model(replace(CHECKPOINT_CONFIG, **changes)))
-
-
-def test_a_model_whose_head_was_replaced_stays_as_it_was(file):
-    model = random_model(seed=5)
-    model.head = torch.nn.Linear(12, 4)
-    refused(file, r"head/kernel: expected shape \(12, 4\), found \(12, 7\)", model)
+    model = random_model(replace(CHECKPOINT_CONFIG, **{"num_classes": 7} | changes))
+    if "num_classes" in changes:
+        # As people do it: the configuration does not hear of it.
+        model = random_model(CHECKPOINT_CONFIG)
+        model.head = torch.nn.Linear(12, 9)
+    refused(file, message, model)
 
 
 @pytest.fixture(scope="module")

@@ -35,11 +35,6 @@ def test_names_of_b16_and_axes_both_ways():
         assert from_official(to_official(value)).shape == value.shape
 
 
-def test_the_image_size_is_in_the_comment_of_the_archive(oblong):
-    with zipfile.ZipFile(oblong) as archive:
-        assert archive.comment == b'{"image_size": [16, 64]}'
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_all_the_way_round_is_exact_to_the_byte(tmp_path, dtype):
     source = first = tmp_path / "0.npz"
@@ -51,15 +46,12 @@ def test_all_the_way_round_is_exact_to_the_byte(tmp_path, dtype):
         source = tmp_path / name
         assert same_weights(mixer.from_npz(source), mixer.from_npz(first))
     assert source.read_bytes() == first.read_bytes() == (tmp_path / "3.npz").read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        assert archive.comment == b'{"image_size": [16, 64]}'
+    state = safetensors.torch.load_file(tmp_path / "5.safetensors")
+    assert state.keys() == random_model(OBLONG).state_dict().keys()
     with np.load(first) as file:
         assert {file[name].dtype for name in file.files} == {np.dtype(dtype)}
-
-
-def test_our_safetensors_is_the_state_dict(oblong, tmp_path):
-    convert(oblong, tmp_path / "m.safetensors")
-    other = random_model(OBLONG, seed=1)
-    other.load_state_dict(safetensors.torch.load_file(tmp_path / "m.safetensors"), strict=True)
-    assert same_weights(other, random_model(OBLONG))
 
 
 def test_bfloat16_stays_and_becomes_float32_in_an_npz(oblong, tmp_path):
@@ -73,14 +65,6 @@ def test_bfloat16_stays_and_becomes_float32_in_an_npz(oblong, tmp_path):
     with np.load(tmp_path / "m.npz") as file:
         assert file["stem/bias"].dtype == np.float32
         np.testing.assert_array_equal(file["stem/bias"], state["stem.bias"].float().numpy())
-
-
-def test_what_is_finer_than_float32_stays_so(model, tmp_path):
-    fine = model.double()
-    fine.head.bias.data += 1e-12
-    mixer.save_npz(fine, tmp_path / "fine.npz", dtype=np.float64)
-    with np.load(tmp_path / "fine.npz") as arrays:
-        assert np.array_equal(arrays["head/bias"], fine.head.bias.detach().numpy())
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(float("nan"), np.float32), (1e6, np.float16)])
@@ -138,11 +122,7 @@ def test_targets_that_cannot_be(file, model, tmp_path, target, layout, message):
     with pytest.raises(ValueError, match=message):
         convert(file, tmp_path / target, layout)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
-
-
-def test_types_and_places_that_save_npz_refuses(model, file):
     with pytest.raises(ValueError, match="dtype: expected a floating point type, found int8"):
         mixer.save_npz(model, file, dtype=np.int8)
     with pytest.raises(ValueError, match="expected a file to write, found a folder"):
-        mixer.save_npz(model, file.parent)
-    assert same_weights(mixer.from_npz(file), model)
+        mixer.save_npz(model, tmp_path)
