@@ -29,7 +29,6 @@ from tqdm.auto import tqdm
 from mixer.data.augment import Size, height_width, resize
 from mixer.files import format_error
 
-TRAIN = ("train",)
 # The first that holds class folders is taken.
 TEST = ("test", "val", "valid", "validation")
 
@@ -97,20 +96,16 @@ def _rgb(image: Image.Image, file_format: str | None) -> np.ndarray:
 
 def _shades(image: Image.Image, file_format: str | None) -> np.ndarray:
     """Deep grey as floats (H, W), 0 to 255: white is 65,535, of floats 1.0."""
-    values, way_out = np.asarray(image), "convert it to 8 or 16 bits"
+    values, white = np.asarray(image), 1 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
-    if image.mode == "F":
-        if not 0 <= low <= high <= 1:
-            found = f"found {low:.4g} to {high:.4g}"
-            raise ValueError(f"mode F: expected values 0 to 1, {found}; {way_out}")
-        return values * 255.0
     # What is white in 32 bits no file says; of these formats Pillow itself brings them to 16.
-    is_certain = image.mode != "I" or file_format in ("PPM", "PNG")
-    if low < 0 or high > 65535 or (high < 256 and not is_certain):
-        expected = "values up to 65,535, some of them above 255"
-        raise ValueError(f"mode I: expected {expected}, found {low} to {high}; {way_out}")
+    is_unsure = image.mode == "I" and file_format not in ("PPM", "PNG") and high < 256
+    if is_unsure or not 0 <= low <= high <= white:
+        expected = f"values 0 to {white}{', some of them above 255' if is_unsure else ''}"
+        found = f"{low:.6g} to {high:.6g}; convert it to 8 or 16 bits"
+        raise ValueError(f"mode {image.mode}: expected {expected}, found {found}")
     clear: Any = image.info.get("transparency")
-    return np.where(values == clear, BACKGROUND, values / 257)
+    return np.where(values == clear, BACKGROUND, values * (255 / white))
 
 
 def _on_background(image: Image.Image) -> Image.Image:
@@ -187,6 +182,7 @@ class Photos(ImageFolder):
         modes = _threads().imap(self._mode, samples, chunksize=64)
         bar = tqdm(modes, f"{self.root}: headers", len(samples), delay=2, leave=False)
         kept = [(sample, mode) for sample, mode in zip(samples, bar, strict=True) if mode]
+        # Rows of grey with 16 bits.
         self.deep = [row for row, (_, mode) in enumerate(kept) if mode.startswith("I")]
         return [sample for sample, _ in kept]
 
@@ -217,7 +213,8 @@ class Photos(ImageFolder):
     def read(self, size: Size | None = None) -> Tensor:
         """All of them that can be read, resized: uint8 (N, 3, h, w)."""
         found = self.begin(range(len(self)), size or self.image_hw).get()
-        return torch.cat([photo for photo in found if photo is not None])
+        none = torch.empty((0, 3, *height_width(size or self.image_hw)), dtype=torch.uint8)
+        return torch.cat([none, *(photo for photo in found if photo is not None)])
 
     def begin(
         self, rows: Iterable[int], size: Size, crop: Crop | None = None, stand_in: bool = False
@@ -235,7 +232,7 @@ class Photos(ImageFolder):
             for one that cannot be read; or raises ``UnreadablePhoto``, unless such are skipped.
         """
         read = partial(self._read, image_hw=height_width(size), crop=crop, stand_in=stand_in)
-        return _threads().starmap_async(read, enumerate(rows), chunksize=1)
+        return _threads().starmap_async(read, enumerate(rows))
 
     def _read(
         self, place: int, row: int, image_hw: tuple[int, int], crop: Crop | None, stand_in: bool
@@ -306,11 +303,9 @@ def check_folder(root: Path) -> None:
         ValueError: it is not; names one beside it that is spelled nearly so.
     """
     if not root.is_dir():
-        beside = [entry.name for entry in root.parent.glob("*/")]
-        near = get_close_matches(root.name, beside, n=1)
+        near = get_close_matches(root.name, [entry.name for entry in root.parent.glob("*/")], n=1)
         hint = f"; did you mean {root.with_name(near[0])}?" if near else ""
-        found = "a file" if root.exists() else "nothing there"
-        raise ValueError(f"{root}: expected a folder of photos, found {found}{hint}")
+        raise ValueError(f"{root}: expected a folder of photos, found none{hint}")
 
 
 def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, Photos]:
@@ -320,16 +315,14 @@ def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, 
         ValueError: it is no data set; says what was found and what was expected.
         UnreadablePhoto: it holds what is no photo, and ``skip_unreadable`` is false.
     """
-    check_folder(root)
-    folder, tested = _split(root, TRAIN), _split(root, TEST)
+    folder, tested = _split(root, ["train"]), _split(root, TEST)
     classes = class_names(folder)
     if len(classes) < 2:
-        below = ", ".join(class_names(folder / classes[0])[:10])
+        below = ", ".join(class_names(folder / classes[0]))
         hint = f" with the folders {below}: one folder too many?" if below else ""
         raise ValueError(f"{folder}: expected two classes or more, found only {classes[0]}{hint}")
-    if unknown := [name for name in class_names(tested) if name not in classes]:
-        found = ", ".join(unknown[:10])
-        raise ValueError(f"{tested}: expected classes that {folder.name} has, found {found}")
+    if unknown := ", ".join(name for name in class_names(tested) if name not in classes):
+        raise ValueError(f"{tested}: expected classes that {folder.name} has, found {unknown}")
     train, test = (Photos(part, classes, size, skip_unreadable) for part in (folder, tested))
     for note in _notes(train, test):
         warnings.warn(note, stacklevel=3)
@@ -360,7 +353,7 @@ def _notes(train: Photos, test: Photos) -> Iterator[str]:
     if not test.root.endswith(TEST[0]):
         yield f"{test.root} is the test set, as {TEST[0]} has no class folders"
     if empty := test.empty_classes():
-        yield f"{test.root} has no photo of {', '.join(empty[:10])}"
+        yield f"{test.root} has no photo of {', '.join(empty)}"
     for half in (train, test):
         if loose := _count_loose(Path(half.root)):
             half.left_out["photos in no class folder"] = loose
@@ -370,7 +363,7 @@ def _notes(train: Photos, test: Photos) -> Iterator[str]:
         if unreadable := sorted(half.unreadable.values()):
             yield f"{half.root}: left out {len(unreadable)} unreadable files, as {unreadable[0]}"
     # A few of them will do.
-    deep = train[train.deep[:: len(train.deep) // 16 + 1]]
-    if len(deep) and (brightest := int(deep.read().max())) <= 256 // 16:
+    deep = train[train.deep[:: len(train.deep) // 16 + 1]].read()
+    if len(deep) and (brightest := int(deep.max())) <= 256 // 16:
         found = f"of {len(deep)} photos with 16 bits of grey none is brighter than {brightest}"
         yield f"{train.root}: {found} of 255: are their values of 12 bits? White is 65,535"

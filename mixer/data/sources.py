@@ -4,7 +4,6 @@
 looked for in ``data_dir()``, then in torchvision's own layout there, then downloaded.
 """
 
-import warnings
 import zipfile
 import zlib
 from difflib import get_close_matches
@@ -58,17 +57,14 @@ def load_data(
     folder = Path(root) if root is not None else data_dir()
     check_name(name, folder)
     if name.startswith("folder:"):
-        return _photos(_place(name), image_size, skip_unreadable)
+        return _photos(name, image_size, skip_unreadable)
     if name == "digits":
         return _digits()
     path = folder / f"{name}.npz"
     if path.exists():
         return read_npz(path, name)
     data = _cifar(name, folder, download)
-    try:
-        write_npz(path, data)
-    except OSError as error:
-        warnings.warn(f"{name} is read anew each time: {format_error(error)}", stacklevel=2)
+    write_npz(path, data)
     return data
 
 
@@ -95,7 +91,8 @@ def check_name(name: str, root: StrPath | None = None) -> None:
         raise ValueError(f"dataset: expected {expected}, found {name!r}{hint}")
 
 
-def _photos(root: Path, size: Size, skip_unreadable: bool) -> ImageData:
+def _photos(name: str, size: Size, skip_unreadable: bool) -> ImageData:
+    root = _place(name)
     train, test = read_folder(root, size, skip_unreadable)
     # Else sorted by class.
     train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
@@ -134,11 +131,9 @@ def _fetch(name: str, kind: Any, archive: Path, may_download: bool) -> None:
             return
         except OSError as error:
             errors.append(f"{url}: {format_error(error)}")
-    raise FileNotFoundError(
-        f"{name}: expected it in {archive.parent}, found nothing there and no way to download it "
-        f"({'; '.join(errors) or 'download=False'}); put {kind.url} or a ready {name}.npz there, "
-        "or let MIXER_DATA name a folder with one"
-    )
+    hint = f"put {kind.url} or a ready {name}.npz there, or let MIXER_DATA name another folder"
+    found = f"no {name}, nor a way to download it ({'; '.join(errors) or 'download=False'})"
+    raise FileNotFoundError(f"{archive.parent}: found {found}; {hint}")
 
 
 def _from_torchvision(name: str, kind: Any, folder: Path) -> ImageData:
@@ -171,8 +166,8 @@ def _digits() -> ImageData:
     labels = torch.from_numpy(digits.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, test = order[:1437], order[1437:]
-    classes = tuple(str(digit) for digit in range(10))
-    return ImageData("digits", images[train], labels[train], images[test], labels[test], classes)
+    parts = images[train], labels[train], images[test], labels[test]
+    return ImageData("digits", *parts, tuple("0123456789"))
 
 
 def _as_data(

@@ -115,8 +115,7 @@ class Batches:
             first = distributed.own_slice(self.recipe.batch_size).start
             crop = partial(photo_box, self.recipe.seed, step, first)
         rows = self._rows(step).tolist()
-        photos: Any = self.images
-        return photos.begin(rows, self.image_hw, crop, stand_in=True)
+        return self.images.begin(rows, self.image_hw, crop, stand_in=True)  # type: ignore[union-attr]
 
     def augment(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
@@ -124,21 +123,19 @@ class Batches:
             groups = images.chunk(AUTO_AUGMENT_GROUPS)
             images = torch.cat([self.auto_augment(group) for group in groups])
         kind, count = self.recipe.augmentation, self.recipe.batch_size
-        own, generator = distributed.own_slice(count), self.generator
+        own = distributed.own_slice(count)
+        drawn: dict[str, Any] = {"generator": self.generator, "device": self.device}
         # A photo was cropped where it was read.
         if kind == "inception" and not isinstance(self.images, Photos):
-            sizes = images.shape[2], images.shape[3]
-            boxes = augment.sample_crop_boxes(count, sizes, generator, self.device)
+            boxes = augment.sample_crop_boxes(count, (images.shape[2], images.shape[3]), **drawn)
             images = augment.resized_crop(images, boxes[own], self.image_hw)
         images = augment.resize(images, self.image_hw)
         if kind == "pad_crop":
-            most = 2 * (self.image_hw[0] // 8)
-            draw = partial(torch.randint, 0, most + 1, (2, count))
-            offsets = draw(generator=generator, device=self.device)
-            images = augment.shifted_crop(images, offsets[:, own], most // 2)
+            padding = self.image_hw[0] // 8
+            offsets = torch.randint(0, 2 * padding + 1, (2, count), **drawn)
+            images = augment.shifted_crop(images, offsets[:, own], padding)
         if kind != "none":
-            mirrored = torch.rand(count, generator=generator, device=self.device) < 0.5
-            images = augment.flip(images, mirrored[own])
+            images = augment.flip(images, (torch.rand(count, **drawn) < 0.5)[own])
         return augment.normalize(images)
 
 

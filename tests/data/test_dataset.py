@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mixer.data import ImageData
 
@@ -94,20 +92,3 @@ def test_identity_tells_data_apart_but_not_by_name(small):
         replace(small, **flat),
     ):
         assert other.identity() != found
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.integers(0, 4), max_size=5),
-    st.sampled_from([torch.uint8, torch.int64, torch.float32]),
-    st.lists(st.integers(0, 4), max_size=2),
-    st.integers(0, 3),
-)
-def test_anything_is_a_data_set_or_a_value_error(shape, dtype, label_shape, classes):
-    images, labels = torch.zeros(shape, dtype=dtype), torch.zeros(label_shape, dtype=torch.int64)
-    try:
-        data = ImageData("any", images, labels, images, labels, tuple("abc"[:classes]))
-    except ValueError as error:
-        assert str(error).startswith(("x_train", "y_train", "classes"))
-        return
-    assert data.x_train.shape[1] == 3 and len(data.x_train) == len(data.y_train) > 0

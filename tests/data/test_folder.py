@@ -158,10 +158,6 @@ def flat(root):
     (root / "train" / "cat").rmdir()
 
 
-def too_deep(root):
-    make(root, splits=("train/images", "test/images"), classes=("ant", "bee"))
-
-
 def without_photos(root, place="train/cat"):
     make(root)
     for file in (root / place).rglob("*.png"):
@@ -171,24 +167,18 @@ def without_photos(root, place="train/cat"):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda root: None, r"bad: expected a folder of photos, found nothing there"),
-        (lambda root: root.write_bytes(b""), "bad: expected a folder of photos, found a file"),
-        (lambda root: root.with_name("bat").mkdir(), r"nothing there; did you mean .*bat\?"),
-        (
-            lambda root: root.mkdir(),
-            "bad/train: expected a folder for each class, as in train/cat/1.jpg",
-        ),
+        (lambda root: None, r"bad: expected a folder of photos, found none$"),
+        (lambda root: root.write_bytes(b""), "bad: expected a folder of photos, found none$"),
+        (lambda root: root.with_name("bat").mkdir(), r"found none; did you mean .*bat\?$"),
+        (lambda root: root.mkdir(), r"bad/train: .* folder for each class, as in train/cat/1\.jpg"),
         (flat, "bad/train: .*found 6 images and no class folders"),
         (lambda root: make(root, ("train",)), "bad/test: .*as in test/cat.*found 0 images"),
         (
-            too_deep,
-            "bad/train: .*two classes or more, found only images with .* ant, bee: one folder",
+            lambda root: make(make(root, ("test",)), ("train/images",), ("ant", "bee")),
+            "bad/train: .*two classes or more, found only images with .* ant, bee: one f",
         ),
         (lambda root: make(root, classes=("cat",)), "two classes or more, found only cat$"),
-        (
-            lambda root: make(make(root), ("test",), ("emu",)),
-            "bad/test: .*that train has, found emu",
-        ),
+        (lambda root: make(make(root), ("test",), ("emu",)), "classes that train has, found emu"),
         (without_photos, "bad/train/cat: expected at least one photo, found none"),
         (lambda root: without_photos(root, "test"), "bad/test: expected at least one photo, found"),
     ],
@@ -255,10 +245,7 @@ def test_the_next_of_its_class_stands_in(pets):
     assert torch.cat(found)[:, 0, 0, 0].tolist() == [60, 40, 120]
     for number in range(3):
         cut_off(pets / "test" / "cat" / f"{number}.png")
-    with (
-        pytest.warns(UserWarning),
-        pytest.raises(UnreadablePhoto, match="test/cat: found no photo"),
-    ):
+    with pytest.warns(match="cat"), pytest.raises(UnreadablePhoto, match="cat: found no photo"):
         photos.begin([0], 4, stand_in=True).get()
 
 
@@ -341,7 +328,8 @@ def test_any_folder_is_read_as_image_folder_reads_it_or_refused(tmp_path_factory
         try:
             data = load(root)
         except ValueError as error:
-            assert str(root) in str(error)
+            if str(root) not in str(error):
+                raise
             return
     theirs = [path for path, _ in ImageFolder(str(root / "train"), allow_empty=True).samples]
     hidden = ("__MACOSX", ".hidden")

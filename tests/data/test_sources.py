@@ -100,7 +100,8 @@ def test_any_damage_to_a_file_is_one_line_that_names_it(tmp_path_factory, draw):
     try:
         read = data.load_data("mine", folder)
     except ValueError as error:
-        assert str(error).startswith(str(folder / "mine.npz"))
+        if not str(error).startswith(str(folder / "mine.npz")):
+            raise
         return
     assert read.x_train.shape == (6, 3, 4, 5)
 
@@ -204,26 +205,17 @@ def test_what_torchvision_has_unpacked_is_read_and_kept(root, cifar):
     # From cifar10.npz now.
     assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
     (root / "cifar10.npz").unlink()
-    with pytest.raises(
-        ValueError, match="cifar-10-batches-py: damaged or incomplete .*; delete it"
-    ):
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py: damaged or incomplete .*; delete"):
         data.load_data("cifar10")
 
 
-def test_an_archive_is_read_and_left_there(root, cifar, monkeypatch):
+def test_an_archive_is_read_and_left_there(root, cifar):
     root.mkdir()
     archive = root / cifar.archive.name
     archive.write_bytes(cifar.archive.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"python\.tar\.gz: damaged or half-downloaded; delete it"):
         data.load_data("cifar10")
     archive.write_bytes(cifar.archive.read_bytes())
-
-    def full(path, data):
-        raise OSError(28, "No space left on device", str(path))
-
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="No space left"):
-        patch.setattr(sources, "write_npz", full)
-        assert is_cifar(data.load_data("cifar10", download=False))
     assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
     assert {path.name for path in root.iterdir()} == {archive.name, "cifar10.npz"}
 
@@ -266,10 +258,8 @@ def test_cifar10():
     if not (data.data_dir() / "cifar10.npz").exists():
         pytest.skip(f"no cifar10.npz in {data.data_dir()}")
     cifar10 = data.load_data("cifar10", download=False)
-    assert cifar10.x_train.shape == (50_000, 3, 32, 32)
-    assert torch.bincount(cifar10.y_train).tolist() == [5000] * 10
+    assert cifar10.x_train.shape == (50_000, 3, 32, 32) and cifar10.classes[3] == "cat"
     assert torch.bincount(cifar10.y_test).tolist() == [1000] * 10
-    assert cifar10.classes[::3] == ("airplane", "cat", "frog", "truck")
     # Of all of them: 0.4914, 0.4822, 0.4465.
     mean = cifar10.x_train[::10].float().mean((0, 2, 3)) / 255
     assert torch.allclose(mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.01)
