@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import os
 import socket
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, getproxies, proxy_bypass, urlopen
@@ -38,28 +37,11 @@ def data_dir() -> Path:
     Raises:
         OSError: neither is known, as for a user without a home folder.
     """
-    chosen = os.environ.get("MIXER_DATA")
-    folder = os.path.expanduser(chosen or user_cache_path("mixer", appauthor=False))
-    if folder.startswith("~"):
-        raise OSError(f"{folder}: no home folder is known; let MIXER_DATA name a folder for data")
-    return Path(folder)
-
-
-def settle_data_dir() -> None:
-    """Make a relative ``MIXER_DATA`` absolute, for processes that are started in other folders."""
-    if os.environ.get("MIXER_DATA"):
-        os.environ["MIXER_DATA"] = str(data_dir().absolute())
-
-
-def survive_any_name(stream: Any) -> None:
-    """Print what the stream's encoding lacks, as names of files may, by its number."""
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")
-
-
-def user_number() -> int:
-    """This user's number; 0 where users have none. A name is not always to be had."""
-    return getattr(os, "getuid", lambda: 0)()
+    try:
+        chosen = os.environ.get("MIXER_DATA") or user_cache_path("mixer", appauthor=False)
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise OSError("no home folder is known; let MIXER_DATA name a folder for data") from None
 
 
 @contextmanager
@@ -116,7 +98,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> Iterator[None]:
+def locked(path: Path, when_busy: Callable[[], None]) -> Iterator[None]:
     """Inside, no other process, of this machine or of another one, holds the lock ``path``.
 
     The operating system holds it for the process, so that one that is killed leaves it free; its
@@ -124,12 +106,12 @@ def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> 
 
     Args:
         path: of the lock's file.
-        when_busy: called if another process still has it after ``patience`` seconds; unless it
-            raises, that process is waited for.
+        when_busy: called if another process still has it after a moment; unless it raises,
+            that process is waited for.
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=0.2)
     except Timeout:
         when_busy()
         lock.acquire()
@@ -142,12 +124,6 @@ def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> 
         yield
     finally:
         lock.release()
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed while they wrote have left in ``folder``."""
-    for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
 
 
 def check_writable(
@@ -194,6 +170,7 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
     part = path.with_name(f".{path.name}.part")
     said = f"{path.name}: another process is fetching it"
     with locked(path.with_name(f".{path.name}.lock"), lambda: print(said, file=sys.stderr)):
+        earlier = part.exists()
         # Another process may have fetched it meanwhile.
         while not path.exists():
             part.touch()
@@ -202,9 +179,10 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
                 _check_reachable(url)
                 _fetch(url, part, have)
             except (OSError, HTTPException) as error:
-                if isinstance(error, HTTPError) and error.code == 416 and have:
-                    # Nothing comes after what we have: it was another file.
+                if isinstance(error, HTTPError) and error.code == 416 and earlier:
+                    # Nothing comes after what an earlier call left: it was another file.
                     part.unlink()
+                    earlier = False
                 elif part.stat().st_size <= have:
                     raise OSError(f"{url}: {error or type(error).__name__}") from error
                 continue
