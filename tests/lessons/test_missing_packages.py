@@ -22,7 +22,7 @@ notebook.cifar10_or_digits()
     ("package", "use"),
     [
         ("scipy", "from mixer.lessons import analysis"),
-        ("ipywidgets", "from mixer.lessons.explorers import patch_explorer"),
+        ("ipywidgets", "from mixer.lessons.explorers import unit_explorer"),
         ("sklearn", DIGITS),
     ],
 )
