@@ -234,13 +234,13 @@ def shuffles() -> Figure:
 
 
 def units() -> Figure:
-    """Of blocks 1 to 3 the 32 coarsest units, coarsest first."""
+    """Of blocks 1 to 3 the 32 smoothest units, smoothest first."""
     model, panels = from_npz(bundled("Mixer-Nano_4")), {}
     for block in range(3):
         grids = analysis.token_mixing_units(model, block)  # (64, 8, 8)
-        fineness = analysis.describe_units(analysis.without_mean(grids)).mean_frequency
-        panels[f"block {block + 1}"] = grids[fineness.argsort()[:32]]
-    return plots.unit_gallery(panels, paired=False)
+        order = analysis.neighbours_agree(grids).argsort(descending=True)
+        panels[f"block {block + 1}"] = grids[order[:32]]
+    return plots.unit_gallery(panels, columns=8, across=3)
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
