@@ -85,7 +85,7 @@ def change_tables(
     arrays = {title: to_numpy(values).astype(np.float64) for title, values in changes.items()}
     rows, columns = next(iter(arrays.values())).shape
     lines = -(-len(arrays) // 2)
-    fig = new_figure(1.2 * columns + 0.6, lines * (0.5 * rows + 0.75))
+    fig = new_figure(1.2 * columns + 0.6, lines * (0.5 * rows + 0.9))
     for ax, (title, values) in zip(fig.subplots(lines, 2).flat, arrays.items(), strict=True):
         texts = np.char.mod(f"%+.{digits}f", values)
         texts[np.abs(values) < 1e-12] = "·"

@@ -118,9 +118,7 @@ def signed_limits(values: ArrayLike | Tensor) -> tuple[float, float]:
     return -(largest or 1.0), largest or 1.0
 
 
-def tile(
-    grids: ArrayLike | Tensor, columns: int, gap: int = 1, fill: float = np.nan
-) -> NDArray[Any]:
+def tile(grids: ArrayLike | Tensor, columns: int, gap: int = 1) -> NDArray[Any]:
     """Many small grids (N, h, w) or (N, h, w, 3) as one large one, row by row.
 
     One ``imshow`` of the result draws far quicker than N axes.
@@ -131,7 +129,7 @@ def tile(
     rows = -(-count // columns)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *values.shape[3:])
     dtype = values.dtype if values.dtype == np.uint8 else np.float64
-    canvas = np.full(shape, 255 if dtype == np.uint8 else fill, dtype=dtype)
+    canvas = np.full(shape, 255 if dtype == np.uint8 else np.nan, dtype=dtype)
     for index, grid in enumerate(values):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = grid
@@ -177,7 +175,7 @@ def image_grid(
     columns = min(count, columns or max(1, int(WIDTH / size)))
     rows = -(-count // columns)
     lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
-    fig = new_figure(columns * size, rows * (size + 0.17 * lines))
+    fig = new_figure(columns * size, rows * (size + 0.15 * lines + 0.1))
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for index, ax in enumerate(axes):
         bare(ax)

@@ -5,7 +5,6 @@ from typing import Any
 
 import matplotlib.ticker
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -30,8 +29,6 @@ NO_WEIGHT = "#D5D5D5"
 def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
     """A photo beside the patches it is cut into, numbered from 1 in the order of the tokens.
 
-    More than 100 patches stay without their numbers.
-
     Args:
         image: what ``to_rgb`` takes.
         patch_size: pixels; a divisor of both sides.
@@ -45,20 +42,11 @@ def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
     bare(left, f"{pixels.shape[0]} × {pixels.shape[1]} pixels").imshow(pixels)
     bare(right, f"{len(patches)} patches of {patch_size} × {patch_size} pixels")
     right.imshow(tile(patches, columns, gap))
-    if len(patches) <= 100:
-        step = patch_size + gap
-        box: Style = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
-        style: Style = {
-            "color": "white",
-            "ha": "center",
-            "va": "center",
-            "fontsize": 8,
-            "bbox": box,
-        }
-        for index in range(len(patches)):
-            row, column = divmod(index, columns)
-            x, y = column * step + patch_size / 2, row * step + patch_size / 2
-            right.text(x, y, str(index + 1), **style)
+    box: Style = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
+    for index in range(len(patches)):
+        y, x = (place * (patch_size + gap) + patch_size / 2 for place in divmod(index, columns))
+        style: Style = {"color": "white", "fontsize": 8, "bbox": box}
+        right.text(x, y, str(index + 1), ha="center", va="center", **style)
     return fig
 
 
@@ -79,19 +67,14 @@ def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: st
     picture = ax.imshow(np.ma.masked_equal(values, 0), cmap=DIVERGING, vmin=low, vmax=high)
     ax.set_yticks(range(len(rows)), rows)
     ax.set_xlabel(f"{column_label} (grey: the weight is exactly 0)")
-    _count_from_one(ax, values.shape[1])
+    numbers = [1, *range(5, values.shape[1] + 1, 5)]
+    ax.set_xticks([number - 1 for number in numbers], [str(number) for number in numbers])
     ax.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
     ax.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
     ax.grid(which="minor", color="white", linewidth=0.7)
     ax.tick_params(which="minor", length=0)
     fig.colorbar(picture, ax=ax, label="weight", shrink=0.9)
     return fig
-
-
-def _count_from_one(ax: Axes, count: int) -> None:
-    """Ticks at every fifth column, the first being number 1."""
-    numbers = [1, *range(5, count + 1, 5)]
-    ax.set_xticks([number - 1 for number in numbers], [str(number) for number in numbers])
 
 
 def filter_responses(
