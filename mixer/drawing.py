@@ -1,6 +1,7 @@
 """What training and lessons draw with: colours, style, empty figures, and the curves of a run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from mixer.files import StrPath, replacing
 
 # Keyword arguments that several calls of matplotlib share.
 Style = dict[str, Any]
@@ -203,3 +206,9 @@ def training(
     curves(eval_steps, {"model": accuracy}, ylabel="test accuracy", percent=True, ax=right)
     mark_guessing(right, chance)
     return fig
+
+
+def save_figure(fig: Figure, path: StrPath) -> None:
+    """Write a figure, drawn by Agg whatever ``MPLBACKEND`` says, whole or not at all."""
+    with replacing(path) as file:
+        fig.savefig(file, format=Path(path).suffix[1:] or "png")

@@ -1,43 +1,18 @@
-"""Data sets as uint8 tensors; the augmentations, batched, on the device where the images lie."""
+"""Data sets, in memory or as folders of photos, and the augmentations, batched, on the device."""
 
-from mixer.data.ahead import Ahead
-from mixer.data.dataset import ImageData
-from mixer.data.load import check_name, load_data
-from mixer.data.store import ImageStore, Pictures
-from mixer.data.transforms import (
-    Share,
-    flip,
-    normalize,
-    random_crop,
-    random_flip,
-    random_resized_crop,
-    resize,
-    resized_crop,
-    sample_crop_boxes,
-    sample_torchvision_boxes,
-    shifted_crop,
-    torchvision_crop,
-)
-from mixer.files import data_dir
-
-__all__ = [
-    "Ahead",
-    "ImageData",
-    "ImageStore",
-    "Pictures",
-    "Share",
-    "check_name",
-    "data_dir",
-    "flip",
-    "load_data",
-    "normalize",
-    "random_crop",
-    "random_flip",
-    "random_resized_crop",
-    "resize",
-    "resized_crop",
-    "sample_crop_boxes",
-    "sample_torchvision_boxes",
-    "shifted_crop",
-    "torchvision_crop",
-]
+from mixer.data.augment import flip as flip
+from mixer.data.augment import normalize as normalize
+from mixer.data.augment import random_crop as random_crop
+from mixer.data.augment import random_flip as random_flip
+from mixer.data.augment import random_resized_crop as random_resized_crop
+from mixer.data.augment import resize as resize
+from mixer.data.augment import resized_crop as resized_crop
+from mixer.data.augment import sample_crop_boxes as sample_crop_boxes
+from mixer.data.augment import shifted_crop as shifted_crop
+from mixer.data.dataset import ImageData as ImageData
+from mixer.data.folder import Photos as Photos
+from mixer.data.folder import UnreadablePhoto as UnreadablePhoto
+from mixer.data.folder import read_photo as read_photo
+from mixer.data.sources import check_name as check_name
+from mixer.data.sources import load_data as load_data
+from mixer.files import data_dir as data_dir

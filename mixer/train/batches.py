@@ -7,6 +7,7 @@ interrupted.
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from multiprocessing.pool import AsyncResult
 
 import numpy as np
 import torch
@@ -14,17 +15,14 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.data import (
-    Ahead,
     ImageData,
-    ImageStore,
-    Pictures,
-    Share,
+    Photos,
+    flip,
     normalize,
-    random_crop,
-    random_flip,
-    random_resized_crop,
     resize,
-    torchvision_crop,
+    resized_crop,
+    sample_crop_boxes,
+    shifted_crop,
 )
 from mixer.train import distributed
 from mixer.train.device import forked_rng, seed_generators
@@ -71,7 +69,7 @@ class Batches:
 
     Under ``torchrun`` it is this process's part of it. Crops and flips are drawn for the whole
     batch, so that they do not depend on how it is shared out; what torchvision draws is of each
-    process's own.
+    process's own. Photos of a folder are read one batch ahead.
 
     Args:
         data: on the device where the batches are made.
@@ -80,67 +78,80 @@ class Batches:
     """
 
     def __init__(self, data: ImageData, recipe: Recipe, config: MixerConfig) -> None:
-        self.data, self.recipe, self.image_hw = data, recipe, config.image_hw
+        self.recipe, self.image_hw = recipe, config.image_hw
         self.num_images = int(len(data.x_train) * recipe.train_fraction)
-        self.device = data.x_train.device
+        self.images, self.labels = data.x_train[: self.num_images], data.y_train
+        self.device = data.y_train.device
         self.generator = torch.Generator(self.device)
         self.auto_augment = auto_augment(recipe)
         self.mixup_or_cutmix = mixup_or_cutmix(recipe, config.num_classes)
-        self.stored: Ahead[Pictures] | None = None
-        if isinstance(data.x_train, ImageStore):
-            # Not a method: in a ring of references the images would stay for long.
-            made = partial(_from_store, data.x_train, self.num_images, recipe)
-            self.stored = Ahead(made, recipe.num_steps)
+        # The photos of the next step.
+        self.coming: dict[int, AsyncResult] = {}
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) in [-1, 1] and their labels (B,), or (B, num_classes) if mixed."""
         recipe = self.recipe
-        share = Share(distributed.own_slice(recipe.batch_size), recipe.batch_size)
-        rows = batch_indices(self.num_images, recipe.batch_size, step, recipe.seed)
-        rows = _to_device(rows[share.own], self.device)
-        images = self.stored(step) if self.stored is not None else self.data.x_train[rows]
-        target = self.data.y_train[rows]
+        rows = _to_device(self._rows(step), self.device)
+        images = self._photos(step) if isinstance(self.images, Photos) else self.images[rows]
+        target = self.labels[rows]
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
         with forked_rng(self.device):
             # torchvision draws from torch's global generator.
             seed_generators(self.device, seed_of(recipe.seed, MIX, step, distributed.rank()))
-            images = self.augment(images, share)
+            images = self.augment(images)
             if self.mixup_or_cutmix is not None:
                 images, target = self.mixup_or_cutmix(images, target)
         return images, target
 
-    def augment(self, images: Tensor | Pictures, share: Share) -> Tensor:
+    def _rows(self, step: int) -> Tensor:
+        size = self.recipe.batch_size
+        rows = batch_indices(self.num_images, size, step, self.recipe.seed)
+        return rows[distributed.own_slice(size)]
+
+    def _photos(self, step: int) -> Tensor:
+        """Photos (B, 3, h, w) of the model's size; those of the next step are begun."""
+        coming = self.coming.get(step) or self._begin(step)
+        self.coming = {}
+        if step + 1 < self.recipe.num_steps:
+            self.coming[step + 1] = self._begin(step + 1)
+        return _to_device(torch.cat(coming.get()), self.device)
+
+    def _begin(self, step: int) -> AsyncResult:
+        crop = None
+        if self.recipe.augmentation == "inception":
+            first = distributed.own_slice(self.recipe.batch_size).start
+            crop = partial(photo_box, self.recipe.seed, step, first)
+        rows = self._rows(step).tolist()
+        return self.images.begin(rows, self.image_hw, crop, stand_in=True)
+
+    def augment(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
-        stored = isinstance(images, Pictures)
-        if isinstance(images, Tensor):
-            images = self._auto_augmented(images)
-        kind, generator = self.recipe.augmentation, self.generator
-        if kind == "inception":
-            images = random_resized_crop(images, self.image_hw, generator=generator, share=share)
-        elif kind == "torchvision_crop":
-            images = torchvision_crop(images, self.image_hw, generator=generator, share=share)
-        else:
-            images = resize(images, self.image_hw)
-        if stored:
-            # Of different sizes, they have become a batch only now.
-            images = self._auto_augmented(images.round().to(torch.uint8))
+        if self.auto_augment is not None:
+            groups = images.chunk(AUTO_AUGMENT_GROUPS)
+            images = torch.cat([self.auto_augment(group) for group in groups])
+        kind, count = self.recipe.augmentation, self.recipe.batch_size
+        own, drawn = (
+            distributed.own_slice(count),
+            {"generator": self.generator, "device": self.device},
+        )
+        # A photo was cropped where it was read.
+        if kind == "inception" and not isinstance(self.images, Photos):
+            boxes = sample_crop_boxes(count, tuple(images.shape[2:]), **drawn)
+            images = resized_crop(images, boxes[own], self.image_hw)
+        images = resize(images, self.image_hw)
         if kind == "pad_crop":
-            images = random_crop(images, self.image_hw[0] // 8, generator, share)
+            padding = self.image_hw[0] // 8
+            offsets = torch.randint(0, 2 * padding + 1, (2, count), **drawn)
+            images = shifted_crop(images, offsets[:, own], padding)
         if kind != "none":
-            images = random_flip(images, generator, share)
+            images = flip(images, (torch.rand(count, **drawn) < 0.5)[own])
         return normalize(images)
 
-    def _auto_augmented(self, images: Tensor) -> Tensor:
-        if self.auto_augment is None:
-            return images
-        groups = images.chunk(AUTO_AUGMENT_GROUPS)
-        return torch.cat([self.auto_augment(group) for group in groups])
 
-
-def _from_store(store: ImageStore, num_images: int, recipe: Recipe, step: int) -> Pictures:
-    """This process's images of a step; it runs in the background, one step ahead."""
-    rows = batch_indices(num_images, recipe.batch_size, step, recipe.seed)
-    return store.batch(rows[distributed.own_slice(recipe.batch_size)], rows)
+def photo_box(seed: int, step: int, first: int, place: int, height: int, width: int) -> list[int]:
+    """The box of row ``first + place`` of a step's batch, whichever thread or process reads it."""
+    generator = torch.Generator().manual_seed(seed_of(seed, AUGMENT, step, first + place))
+    return sample_crop_boxes(1, (height, width), generator)[0].tolist()
 
 
 def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:
@@ -170,8 +181,8 @@ def mixup_or_cutmix(
     return v2.RandomChoice(choices)
 
 
-def _to_device(rows: Tensor, device: torch.device) -> Tensor:
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copied without waiting for the device, which only pinned memory allows."""
     if device.type == "cuda":
-        return rows.pin_memory().to(device, non_blocking=True)
-    return rows.to(device)
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,21 +1,22 @@
 """Scores over a whole set of images."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixer.data import normalize, resize
+from mixer.data import Photos, normalize, resize
 from mixer.train.device import autocast
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores over a whole set of images; nothing is dropped."""
+    """Scores over a whole set of images; nothing is dropped but photos that cannot be read."""
 
     # Share of images whose highest logit is the label, 0 to 1.
     accuracy: float
@@ -28,7 +29,7 @@ class Evaluation:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Photos,
     labels: Tensor,
     *,
     batch_size: int = 512,
@@ -38,42 +39,54 @@ def evaluate(
     """Score ``model`` on uint8 images (N, 3, H, W) and labels (N,), on the model's device.
 
     Images of another size are resized to the model's without cropping, as the official evaluation
-    does; unlike it, the last partial batch counts too.
+    does; unlike it, the last partial batch counts too. Photos are read one batch ahead.
 
     Args:
         model, images, labels: see above.
         batch_size: images at a time.
         precision: "fp32", "bf16" or "fp16".
-        forward: what to call instead of the model, such as its compiled form. The last batch is
-            filled up with images that do not count, so that it sees one shape.
+        forward: what to call instead of the model, such as its compiled form.
 
     Raises:
         ValueError: no images.
+        UnreadablePhoto: a photo breaks off, and such are not skipped.
     """
-    if not len(images):
-        raise ValueError("images: expected at least one to evaluate, found none")
     device = next(model.parameters()).device
     # An averaged model wraps the Mixer.
     mixer: Any = getattr(model, "module", model)
-    image_hw = mixer.config.image_hw
     was_training = model.training
     model.eval()
-    losses, predictions = [], []
-    batch_size = min(batch_size, len(images))
-    call = model if forward is None else forward
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].to(device)
-        target = labels[start : start + batch_size].to(device)
-        missing = batch_size - len(batch) if forward is not None else 0
-        batch = torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])])
+    losses, predictions, targets = [], [], []
+    for batch, target in _batches(images, labels, batch_size, mixer.config.image_hw):
+        target = target.to(device)
         with autocast(device, precision):
-            logits = call(normalize(resize(batch, image_hw)))
-        logits = logits[: len(target)]
+            batch = normalize(resize(batch.to(device), mixer.config.image_hw))
+            logits = (forward or model)(batch)
         losses.append(F.cross_entropy(logits.float(), target, reduction="sum"))
         predictions.append(logits.argmax(dim=1))
+        targets.append(target)
     model.train(was_training)
-    predicted = torch.cat(predictions).cpu()
-    correct = int((predicted == labels.cpu()).sum())
+    if not targets:
+        raise ValueError("images: expected at least one to evaluate, found none")
+    predicted, expected = torch.cat(predictions).cpu(), torch.cat(targets).cpu()
     # Added up here: not every device has float64.
-    loss = math.fsum(torch.stack(losses).tolist()) / len(images)
-    return Evaluation(correct / len(images), loss, predicted, len(images))
+    loss, count = math.fsum(torch.stack(losses).tolist()), len(expected)
+    return Evaluation(int((predicted == expected).sum()) / count, loss / count, predicted, count)
+
+
+def _batches(
+    images: Tensor | Photos, labels: Tensor, size: int, image_hw: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels, ``size`` at a time."""
+    parts = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    if isinstance(images, Tensor):
+        for part in parts:
+            yield images[part.start : part.stop], labels[part.start : part.stop]
+        return
+    coming = images.begin(parts[0], image_hw) if parts else None
+    for part, following in zip_longest(parts, parts[1:]):
+        photos = coming.get()
+        coming = images.begin(following, image_hw) if following else None
+        kept = [place for place, photo in enumerate(photos) if photo is not None]
+        if kept:
+            yield torch.cat([photos[place] for place in kept]), labels[part.start : part.stop][kept]

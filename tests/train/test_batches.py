@@ -46,7 +46,6 @@ def test_the_official_split_trains_on_the_first_98_percent(data):
 EVERYTHING = replace(SHORT, auto_augment="randaugment", mixup=0.2, cutmix=1.0)
 RECIPES = {
     "inception": SHORT,
-    "torchvision_crop": replace(SHORT, augmentation="torchvision_crop"),
     "pad_crop": replace(SHORT, augmentation="pad_crop"),
     "none": replace(SHORT, augmentation="none"),
     "everything": EVERYTHING,
@@ -114,14 +113,13 @@ def test_training_augments_with_the_functions_of_mixer_data(data):
     ("kind", "functions"),
     [
         ("inception", ["random_resized_crop", "random_flip"]),
-        ("torchvision_crop", ["torchvision_crop", "random_flip"]),
         ("pad_crop", ["random_crop", "random_flip"]),
         ("none", []),
     ],
 )
 def test_a_kind_of_augmentation_calls_its_functions_alone(data, monkeypatch, kind, functions):
     called = []
-    for name in ("random_crop", "random_flip", "random_resized_crop", "torchvision_crop"):
+    for name in ("random_crop", "random_flip", "random_resized_crop"):
         function = getattr(mixer.data, name)
         assert getattr(batches_module, name) is function
 

@@ -18,14 +18,12 @@ from mixer.drawing import (
     training,
     use_style,
 )
-from mixer.lessons.plots.cards import influence_card, shuffle_card, unit_card
 from mixer.lessons.plots.checkpoints import (
     checkpoint_arrays,
     parity_ladder,
     token_matrices,
     top_classes,
 )
-from mixer.lessons.plots.depth import heat_row, update_sizes
 from mixer.lessons.plots.mixing import change_tables, depths, gelus, token_tables
 from mixer.lessons.plots.model import findings_table
 from mixer.lessons.plots.output import (
@@ -40,7 +38,7 @@ from mixer.lessons.plots.output import (
 )
 from mixer.lessons.plots.patches import cost_curves, filter_responses, linear_map, patch_grid
 from mixer.lessons.plots.permutations import (
-    shift_curves,
+    shuffle_card,
     shuffle_curves,
     shuffled_images,
     weight_rows,
@@ -51,10 +49,4 @@ from mixer.lessons.plots.results import (
     few_labels,
     learning_rates,
 )
-from mixer.lessons.plots.units import (
-    by_block,
-    similarity_histogram,
-    spectra,
-    unit_gallery,
-    unit_waves,
-)
+from mixer.lessons.plots.units import influence_card, local_and_wide, unit_card, unit_gallery
