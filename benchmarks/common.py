@@ -1,38 +1,33 @@
-"""What the scripts of this folder share: places, result files, medians, and a clock."""
+"""What the scripts of this folder share: result files, and lists of runs in them."""
 
 import json
 import re
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import mixer
 from mixer.files import write_text
-from mixer.train import Recipe
+from mixer.train import History, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "mixer" / "lessons" / "results"
-
-_LIST_OF_NUMBERS = re.compile(r"\[\s+([-\d.,e\s]+?)\s+\]")
-
-
-def result_file(name: str) -> Path:
-    """Where the results of that name are kept."""
-    return RESULTS / name
+# Of ``mixer.train.describe_machine``: the versions of software are noted, but make no other run.
+MACHINE = ("device", "processor", "cores", "threads", "cuda")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What was written before; nothing if there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def write(results: dict[str, Any], path: Path) -> None:
-    """Written whole or not at all; lists of numbers stand on one line."""
+def write(results: Mapping[str, Any], path: Path) -> None:
+    """Written whole or not at all; a list of numbers stands on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1)
-    on_one_line = _LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
-    write_text(path, on_one_line + "\n")
+    numbers = re.compile(r"\[\s+([-\d.,e\s]+?)\s+\]")
+    write_text(path, numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
@@ -41,44 +36,101 @@ def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
     return {name: round(value, digits) for name, value in found.items()}
 
 
-def ratios(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """How many times ``base`` each round's value is: median, lowest and highest."""
-    return spread([a / b for a, b in zip(values, base, strict=True)], digits=3)
+def curve(history: History, windows: int = 100) -> dict[str, list[float]]:
+    """What a plot of a run needs: every test, and means of the loss over at most so many windows.
 
-
-def one_line(error: BaseException) -> str:
-    """An error as one line: its kind, and the beginning of what it says."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".removesuffix(": ")
-
-
-def short_recipe(steps: int, seed: int, **changes: Any) -> Recipe:
-    """AdamW, crops and flips, a tenth of the steps as warm-up: for runs of minutes."""
-    settings: dict[str, Any] = {
-        "num_steps": steps,
-        "warmup_steps": max(1, steps // 10),
-        "batch_size": 128,
-        "learning_rate": 1e-3,
-        "optimizer": "adamw",
-        "weight_decay": 0.05,
-        "train_fraction": 1.0,
-        "augmentation": "pad_crop",
-        "seed": seed,
+    A mean stands at the last step of its window, counted from 1, as the tests are.
+    """
+    size = max(1, -(-len(history.loss) // windows))
+    parts = [history.loss[k : k + size] for k in range(0, len(history.loss), size)]
+    return {
+        "steps": [size * number + len(part) for number, part in enumerate(parts)],
+        "loss": [round(statistics.fmean(part), 4) for part in parts],
+        "eval_steps": list(history.eval_steps),
+        "test_accuracy": [round(accuracy, 4) for accuracy in history.test_accuracy],
     }
-    return Recipe(**(settings | changes))
 
 
-class Clock:
-    """Says when the time is up: when another round, as long as the last, would end after it."""
+def starting_model(
+    name: str, checkpoint: Path | None, recipe: Recipe, classes: int
+) -> mixer.MlpMixer:
+    """Random weights by the recipe's seed, or the checkpoint with a new head, all zero."""
+    rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
+    torch.manual_seed(recipe.seed)
+    if checkpoint is None:
+        return mixer.create_model(name, num_classes=classes, **rates)
+    model = mixer.from_npz(checkpoint, num_classes=classes, **rates)
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    return model
 
-    def __init__(self, minutes: float | None) -> None:
-        self.end = float("inf") if minutes is None else time.perf_counter() + 60 * minutes
-        self.round_began = time.perf_counter()
 
-    def start_round(self) -> None:
-        self.round_began = time.perf_counter()
+def settings_of(
+    recipe: Recipe, name: str, machine: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
+    """What tells a run by the recipe of that name from others; ``more`` are its other settings."""
+    apart = ("num_steps", "batch_size", "seed")
+    default = {setting.name: setting.default for setting in fields(Recipe)}
+    changed = {key: value for key, value in asdict(recipe).items() if value != default[key]}
+    return {
+        **more,
+        "recipe": name,
+        "recipe_settings": {key: value for key, value in changed.items() if key not in apart},
+        **{key: getattr(recipe, key) for key in apart},
+        "machine": dict(machine),
+    }
 
-    def is_up(self) -> bool:
-        """Asked at the end of a round; the next one begins now."""
-        now = time.perf_counter()
-        length, self.round_began = now - self.round_began, now
-        return now + length > self.end
+
+class Runs:
+    """The runs of one result file. What stands there is not made again.
+
+    Args:
+        path: the file; each finished run is added to it.
+        header: what stands above the list, such as what was measured and by which command.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path, self.header, self.failed = path, dict(header), 0
+
+    def stored(self) -> list[dict[str, Any]]:
+        """The runs that are there; those of long ago that do not say how they were made go."""
+        if not self.path.exists():
+            return []
+        runs = json.loads(self.path.read_text(encoding="utf-8"))["runs"]
+        return [run for run in runs if "recipe_settings" in run]
+
+    def make(
+        self, settings: Mapping[str, Any], label: str, work: Callable[[], Mapping[str, Any]]
+    ) -> dict[str, Any] | None:
+        """The entry of a run with these settings, made by ``work`` if it is not there.
+
+        ``None`` where ``work`` failed: one line says why, and ``failed`` counts it.
+        """
+        for entry in self.stored():
+            if key({name: entry.get(name) for name in settings}) == key(settings):
+                return entry
+        try:
+            measured = work()
+        except (OSError, ValueError, RuntimeError) as error:
+            self.failed += 1
+            print(f"{label}: not run: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            return None
+        entry = {**settings, **measured, "date": time.strftime("%Y-%m-%d")}
+        # Other processes add to the file too. Runs of an earlier checkpoint of this name go.
+        kept = [run for run in self.stored() if not is_outdated(run, settings)]
+        write({**self.header, "runs": [*kept, entry]}, self.path)
+        print(f"{label}: {entry['accuracy']:.2%}", flush=True)
+        return entry
+
+
+def key(settings: Mapping[str, Any]) -> str:
+    """The same text for the same run."""
+    machine = settings["machine"] or {}
+    chosen = {name: machine[name] for name in MACHINE if name in machine}
+    return json.dumps({**settings, "machine": chosen}, sort_keys=True)
+
+
+def is_outdated(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether the entry is of the same model, from a checkpoint that has changed since."""
+    then, now = (some.get("checkpoint_sha256") for some in (entry, settings))
+    return entry.get("model") == settings.get("model") and None not in (then, now) and then != now

@@ -13,43 +13,32 @@ The chosen recipe then trains on all labelled images, once for each seed (anothe
 for each, the same for both ways), and is scored on all test images. "pre-trained, as long" is the
 recipe of fine-tuning with as many steps as the run from scratch takes. Runs of the first seed are
 also scored twenty times on the first 1,000 test images, for the curves. Steps, images and seconds
-of all of it are in transfer.json among the results, with what the pre-training took.
+of all of it are in transfer.json among the results, with what the pre-training took; the tuning is
+in transfer_tuning.json.
 
 About 5 steps a second on two undisturbed cores: 1 % of the labels takes about 1 h (most of it
 tuning, on three splits, because 50 images are few to choose by), 10 % about 1.5 h, 100 % about 4 h.
-``--steps`` caps every ladder: with 2,000 it is about 3 h in all. Interrupt it whenever you like, or
-give ``--minutes``: the same command goes on where it stopped.
+``--steps`` caps every ladder: with 2,000 it is about 3 h in all. The same command goes on after the
+last run that was finished.
 """
 
 import argparse
 import json
+import statistics
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, ROOT, result_file
-from runs import Run, RunList, carry_out, exit_status, settings_of, short_key
-from tuning import (
-    AS_LONG,
-    PRETRAINED,
-    SCRATCH,
-    SEARCHES,
-    Setting,
-    choose,
-    held_out,
-    recipe_for,
-    splits,
-)
+from common import RESULTS, Runs, curve, settings_of, starting_model
 
-import mixer
-from mixer.checkpoint import bundled, from_npz
+from mixer.checkpoint import bundled
 from mixer.data import ImageData, load_data
 from mixer.files import sha256
 from mixer.train import (
+    RECIPES,
     Recipe,
     describe_machine,
     evaluate,
@@ -57,174 +46,200 @@ from mixer.train import (
     pick_precision,
     train,
 )
-from mixer.train.curve import thinned
 
 MODEL = "Mixer-Nano_4"
-FRACTIONS = (0.01, 0.1, 1.0)
+PRETRAINED, SCRATCH, AS_LONG = "pre-trained", "from scratch", "pre-trained, as long"
+# Share of the labelled images that the settings are chosen by.
+HELD_OUT = 0.1
 CURVE_IMAGES, CURVE_POINTS = 1000, 20
 
+Setting = dict[str, Any]
 
-def starting_model(way: str, classes: int, recipe: Recipe) -> mixer.MlpMixer:
-    """The bundled checkpoint with a new head, which is zero, or random weights with such a head."""
-    rates = {"dropout": recipe.dropout, "stochastic_depth": recipe.stochastic_depth}
-    torch.manual_seed(recipe.seed)
-    if way == SCRATCH:
-        return mixer.create_model(MODEL, num_classes=classes, **rates)
-    model = from_npz(bundled(MODEL), num_classes=classes, **rates)
-    torch.nn.init.zeros_(model.head.weight)
-    torch.nn.init.zeros_(model.head.bias)
-    return model
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried for one way of starting: settings, and for each fraction a ladder of steps."""
+
+    base: str
+    settings: tuple[Setting, ...]
+    ladders: dict[float, tuple[int, ...]]
+
+
+SEARCHES = {
+    SCRATCH: Search(
+        "nano-scratch-cpu",
+        (
+            {"learning_rate": 3e-3, "weight_decay": 0.05},
+            {"learning_rate": 6e-3, "weight_decay": 0.05},
+            {"learning_rate": 6e-3, "weight_decay": 0.3},
+            {"learning_rate": 6e-3, "weight_decay": 0.3, "mixup": 0.2},
+        ),
+        {
+            0.01: (250, 500, 1000, 2000),
+            0.1: (500, 1000, 2000, 4000),
+            1.0: (1000, 2000, 4000, 7800),
+        },
+    ),
+    PRETRAINED: Search(
+        "nano-finetune-cpu",
+        (
+            {"learning_rate": 1e-3, "weight_decay": 0.1},
+            {"learning_rate": 3e-3, "weight_decay": 0.1},
+            {"learning_rate": 3e-3, "weight_decay": 0.3, "mixup": 0.2},
+        ),
+        {
+            0.01: (50, 100, 200, 400),
+            0.1: (100, 200, 400, 800),
+            1.0: (200, 400, 800, 1600),
+        },
+    ),
+}
+
+
+def recipe_for(tuned: str, steps: int, seed: int, setting: Setting) -> Recipe:
+    """The recipe of a way of starting with a setting; averages and warm-up follow the steps."""
+    base = RECIPES[SEARCHES[tuned].base]
+    changes: Setting = {
+        "optimizer": "muon",
+        "num_steps": steps,
+        "warmup_steps": max(1, steps // 20),
+        "cooldown_steps": min(base.cooldown_steps, steps // 3),
+        "ema_decay": round(max(0.0, 1 - 20 / steps), 4),
+        "train_fraction": 1.0,
+        "seed": seed,
+    }
+    return replace(base, **(changes | setting))
+
+
+def held_out(data: ImageData, seed: int) -> ImageData:
+    """A part of each class's training images, at least one, as the test images."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.zeros(len(data.y_train), dtype=torch.bool)
+    for label in range(len(data.classes)):
+        members = (data.y_train == label).nonzero().squeeze(1)
+        order = members[torch.randperm(len(members), generator=generator)]
+        # A class of a single image is trained on.
+        chosen[order[: max(1, round(HELD_OUT * len(members)))]] = len(members) > 1
+    images, labels = data.x_train, data.y_train
+    kept, apart = (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
+    return replace(data, x_train=kept[0], y_train=kept[1], x_test=apart[0], y_test=apart[1])
+
+
+def choose(
+    tuned: str, fraction: float, cap: int | None, score: Callable[[int, Setting], float]
+) -> tuple[int, Setting]:
+    """Steps and setting with the best score: first the list of settings, then up the ladder."""
+    search = SEARCHES[tuned]
+    rungs = search.ladders.get(fraction, search.ladders[1.0])
+    steps, *more = dict.fromkeys(min(rung, cap or rung) for rung in rungs)
+    scores = [score(steps, setting) for setting in search.settings]
+    best = max(scores)
+    setting = search.settings[scores.index(best)]
+    for rung in more:
+        found = score(rung, setting)
+        if found <= best:
+            break
+        best, steps = found, rung
+    print(f"chosen, {tuned}, {fraction:.0%}: {steps} steps, {setting}: {best:.2%}", flush=True)
+    return steps, setting
 
 
 class Study:
-    """The comparison on one data set: what it is made with, and the list of its runs."""
+    """The comparison on one data set: what it is made with, and the lists of its runs."""
 
     def __init__(self, data: ImageData, args: argparse.Namespace) -> None:
         self.data, self.args = data, args
         self.device = pick_device()
         self.precision = pick_precision(self.device)
-        self.machine = describe_machine(self.device)
-        self.checkpoint = sha256(bundled(MODEL))
-        self.tuning = RunList(args.tuning, TUNING)
-        self.runs = RunList(args.output, header(data))
-        self.failed = 0
+        command = "python benchmarks/transfer.py"
+        tuning = "accuracy on held-out labelled images while recipes for transfer.json were chosen"
+        self.tuning = Runs(args.tuning, {"what": tuning, "command": command})
+        self.runs = Runs(args.output, {**header(data), "command": command})
 
     def settings(self, way: str, fraction: float, recipe: Recipe, **more: Any) -> Setting:
-        name = SCRATCH if way == SCRATCH else PRETRAINED
         return settings_of(
             recipe,
-            SEARCHES[name].base,
-            self.machine,
+            SEARCHES[SCRATCH if way == SCRATCH else PRETRAINED].base,
+            describe_machine(self.device),
             start=way,
             fraction=fraction,
             model=MODEL,
             dataset=self.data.name,
-            checkpoint_sha256=None if way == SCRATCH else self.checkpoint,
+            checkpoint_sha256=None if way == SCRATCH else sha256(bundled(MODEL)),
             precision=self.precision,
             **more,
         )
 
-    def trial(self, way: str, fraction: float, steps: int, setting: Setting, split: int) -> Run:
-        """A setting tried on one split of the labelled images."""
-        recipe = recipe_for(way, steps, split, setting)
-        settings = self.settings(way, fraction, recipe, split=split)
-        label = f"tuning {way}, {fraction:.0%}, {steps} steps, {setting}, split {split + 1}"
-        make = partial(self.try_out, way, fraction, recipe, settings)
-        return Run(settings, label, make, partial(self.forget, settings))
-
-    def try_out(self, way: str, fraction: float, recipe: Recipe, settings: Setting) -> Setting:
-        """Accuracy on the held-out images."""
-        labelled = self.data.subset(fraction, seed=recipe.seed)
-        part = held_out(labelled, seed=recipe.seed)
-        history = self.train(way, part, recipe, settings)
-        return {
-            "accuracy": history.test_accuracy[-1],
-            "held_out_images": len(part.x_test),
-            "seconds": round(history.seconds, 1),
-        }
+    def train(self, way: str, data: ImageData, recipe: Recipe, **options: Any) -> Any:
+        """The trained model and its history."""
+        checkpoint = None if way == SCRATCH else bundled(MODEL)
+        model = starting_model(MODEL, checkpoint, recipe, len(data.classes))
+        how = {"device": self.device, "precision": self.precision, "compile": self.args.compile}
+        return model, train(model, data, recipe, progress=False, **how, **options)
 
     def score(self, way: str, fraction: float, steps: int, setting: Setting) -> float:
-        """Mean accuracy on the held-out images, over the splits; runs what is missing.
+        """Mean accuracy on held-out images over the splits; 0 for a setting that cannot be run."""
+        scores = []
+        # More splits where the images to choose by are few.
+        for split in range(3 if fraction < 0.05 else 1):
+            recipe = recipe_for(way, steps, split, setting)
 
-        A setting that cannot be run scores nothing.
-        """
-        trials = [
-            self.trial(way, fraction, steps, setting, split) for split in range(splits(fraction))
-        ]
-        self.failed += carry_out(self.tuning, trials)
-        entries = [self.tuning.find(trial.settings) for trial in trials]
-        return sum(entry["accuracy"] if entry else 0.0 for entry in entries) / len(entries)
+            def trial(recipe: Recipe = recipe) -> Setting:
+                labelled = self.data.subset(fraction, seed=recipe.seed)
+                part = held_out(labelled, seed=recipe.seed)
+                _, history = self.train(way, part, recipe)
+                return {
+                    "accuracy": history.test_accuracy[-1],
+                    "held_out_images": len(part.x_test),
+                    "seconds": round(history.seconds, 1),
+                }
 
-    def choose(self, way: str, fraction: float) -> tuple[int, Setting]:
-        """Steps and setting that do best on the held-out images."""
-        return choose(way, fraction, self.args.steps, partial(self.score, way, fraction))
+            label = f"tuning {way}, {fraction:.0%}, {steps} steps, {setting}, split {split + 1}"
+            entry = self.tuning.make(
+                self.settings(way, fraction, recipe, split=split), label, trial
+            )
+            scores.append(entry["accuracy"] if entry else 0.0)
+        return statistics.fmean(scores)
 
-    def final(
-        self, way: str, fraction: float, steps: int, setting: Setting, seed: int, tuned: str
-    ) -> Run:
-        """Training on all labelled images by what was chosen, scored on all test images."""
-        recipe = recipe_for(tuned, steps, seed, setting)
-        settings = self.settings(way, fraction, recipe)
-        make = partial(self.measure, way, fraction, recipe, settings)
-        label = f"seed {seed}, {fraction:.0%} of the labels, {way}"
-        return Run(settings, label, make, partial(self.forget, settings))
-
-    def measure(self, way: str, fraction: float, recipe: Recipe, settings: Setting) -> Setting:
-        """What a final run gives and costs."""
+    def measure(self, way: str, fraction: float, recipe: Recipe) -> Setting:
+        """Train on all labelled images by what was chosen, score on all test images."""
         part = self.data.subset(fraction, seed=recipe.seed)
-        some = {
-            "x_test": self.data.x_test[:CURVE_IMAGES],
-            "y_test": self.data.y_test[:CURVE_IMAGES],
-        }
+        few = {"x_test": self.data.x_test[:CURVE_IMAGES], "y_test": self.data.y_test[:CURVE_IMAGES]}
         every = max(1, recipe.num_steps // CURVE_POINTS) if recipe.seed == 0 else None
-        start = SCRATCH if way == SCRATCH else PRETRAINED
-        history = self.train(start, replace(part, **some), recipe, settings, eval_every=every)
-        scores = evaluate(self.model, self.data.x_test, self.data.y_test, precision=self.precision)
-        last = history.loss[-20:]
-        found = {
+        model, history = self.train(way, replace(part, **few), recipe, eval_every=every)
+        scores = evaluate(model, self.data.x_test, self.data.y_test, precision=self.precision)
+        return {
             "labels": len(part.x_train),
             "accuracy": scores.accuracy,
             "loss": round(scores.loss, 4),
             "test_images": scores.num_images,
-            "train_loss_last_20_steps": round(sum(last) / len(last), 4),
+            "train_loss_last_20_steps": round(statistics.fmean(history.loss[-20:]), 4),
             "images": recipe.num_steps * recipe.batch_size,
             "seconds": round(history.seconds, 1),
             "images_per_second": round(history.images_per_second, 1),
+            **({"curve": curve(history)} if every else {}),
         }
-        if every:
-            found["curve"] = thinned(history)
-        return found
 
-    def train(
-        self, way: str, data: ImageData, recipe: Recipe, settings: Setting, **options: Any
-    ) -> Any:
-        """Train, or go on with it; ``self.model`` is then the trained model."""
-        self.model = starting_model(way, len(data.classes), recipe)
-        self.args.state.mkdir(parents=True, exist_ok=True)
-        return train(
-            self.model,
-            data,
-            recipe,
-            device=self.device,
-            precision=self.precision,
-            compile=self.args.compile,
-            state_file=self.state_of(settings),
-            save_every=200,
-            resume=True,
-            progress=False,
-            **options,
-        )
-
-    def state_of(self, settings: Setting) -> Path:
-        """The file of an unfinished run's state, and of a finished one's until it is written."""
-        return self.args.state / f"{short_key(settings)}.npz"
-
-    def forget(self, settings: Setting) -> None:
-        """Remove the state of a run that stands in the results."""
-        self.state_of(settings).unlink(missing_ok=True)
-
-    def wanted(self, fraction: float) -> Iterator[Run]:
-        """The final runs of a number of labels; what they need to know is found out first."""
-        steps, setting = self.choose(PRETRAINED, fraction)
-        longer, scratch = self.choose(SCRATCH, fraction)
+    def final_runs(self, fraction: float) -> None:
+        """The recipes are chosen first."""
+        chosen = {
+            tuned: choose(
+                tuned,
+                fraction,
+                self.args.steps,
+                lambda steps, setting, tuned=tuned: self.score(tuned, fraction, steps, setting),
+            )
+            for tuned in (PRETRAINED, SCRATCH)
+        }
+        as_long = (chosen[SCRATCH][0], chosen[PRETRAINED][1])
         for seed in range(self.args.seeds):
-            yield self.final(PRETRAINED, fraction, steps, setting, seed, PRETRAINED)
-            yield self.final(SCRATCH, fraction, longer, scratch, seed, SCRATCH)
-            yield self.final(AS_LONG, fraction, longer, setting, seed, PRETRAINED)
-
-    def carry_out(self) -> int:
-        """Everything; returns how many runs failed."""
-        for fraction in self.args.fractions:
-            # Not in one statement: the runs add to the number of failures themselves.
-            failed = carry_out(self.runs, self.wanted(fraction))
-            self.failed += failed
-        return self.failed
-
-
-TUNING = {
-    "what": "accuracy on held-out labelled images while recipes for transfer.json were chosen",
-    "command": "python benchmarks/transfer.py",
-}
+            for way, (steps, setting) in {**chosen, AS_LONG: as_long}.items():
+                recipe = recipe_for(SCRATCH if way == SCRATCH else PRETRAINED, steps, seed, setting)
+                self.runs.make(
+                    self.settings(way, fraction, recipe),
+                    f"seed {seed}, {fraction:.0%} of the labels, {way}",
+                    lambda way=way, recipe=recipe: self.measure(way, fraction, recipe),
+                )
 
 
 def header(data: ImageData) -> dict[str, Any]:
@@ -234,7 +249,6 @@ def header(data: ImageData) -> dict[str, Any]:
         "what": f"test accuracy of {MODEL} from the bundled checkpoint and from random weights, "
         "each by a recipe that was chosen for it on held-out labelled images "
         f"(transfer_tuning.json); curves over the first {CURVE_IMAGES:,} test images",
-        "command": "python benchmarks/transfer.py",
         "dataset": data.name,
         "classes": len(data.classes),
         "pre_training": {
@@ -247,27 +261,23 @@ def header(data: ImageData) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     add = parser.add_argument
-    add("--fractions", type=float, nargs="+", default=list(FRACTIONS), help="of the labels")
+    add("--fractions", type=float, nargs="+", default=[0.01, 0.1, 1.0], help="of the labels")
     add("--steps", type=int, help="at most, of 128 images (default: the ladders' own ends)")
     add("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
-    add("--minutes", type=float, help="after which to stop and keep the state (default: no limit)")
     add("--no-compile", dest="compile", action="store_false", help="without torch.compile")
-    add("--threads", type=int, help="CPU threads (default: PyTorch's own choice)")
     add("--dataset", default="cifar10", help="as mixer.data.load_data takes it (default: cifar10)")
-    add("--output", type=Path, default=result_file("transfer.json"), help="file to add to")
+    add("--output", type=Path, default=RESULTS / "transfer.json", help="file to add to")
     tuning = RESULTS / "transfer_tuning.json"
     add("--tuning", type=Path, default=tuning, help="file of the runs that the choice is made by")
-    states = ROOT / "output" / "transfer"
-    add("--state", type=Path, default=states, help="folder for unfinished runs")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = parser.parse_args(arguments)
     study = Study(load_data(args.dataset), args)
-    return exit_status(study.carry_out, args.minutes)
+    for fraction in args.fractions:
+        study.final_runs(fraction)
+    return 1 if study.runs.failed or study.tuning.failed else 0
 
 
 if __name__ == "__main__":

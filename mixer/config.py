@@ -4,6 +4,7 @@ Sizes follow Table 1 of Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture f
 (2021, arXiv:2105.01601).
 """
 
+import operator
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,38 +43,23 @@ class MixerConfig:
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
-        sizes = (
-            "patch_size",
-            "num_blocks",
-            "hidden_dim",
-            "tokens_mlp_dim",
-            "channels_mlp_dim",
-            "num_classes",
-        )
-        for name in (*sizes, "in_channels"):
-            _check_positive(name, getattr(self, name))
-        sides = (
-            self.image_size
-            if isinstance(self.image_size, tuple | list)
-            else (self.image_size, self.image_size)
-        )
+        for name, value in list(vars(self).items()):
+            if name in ("dropout", "stochastic_depth"):
+                if not 0.0 <= value < 1.0:
+                    raise ValueError(f"{name}: expected a rate in [0, 1), found {value!r}")
+            elif name != "image_size":
+                object.__setattr__(self, name, _positive(name, value))
+        size = self.image_size
+        sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
         if len(sides) != 2:
+            raise ValueError(f"image_size: expected one size or (height, width), found {size!r}")
+        sides = tuple(_positive("image_size", side) for side in sides)
+        if any(side % self.patch_size for side in sides):
             raise ValueError(
-                f"image_size: expected one size or (height, width), found {self.image_size!r}"
+                f"image_size: expected multiples of the patch size {self.patch_size}, "
+                f"found {size!r}"
             )
-        for side in sides:
-            _check_positive("image_size", side)
-            if side % self.patch_size:
-                raise ValueError(
-                    f"image_size: expected multiples of the patch size {self.patch_size}, "
-                    f"found {self.image_size!r}"
-                )
-        object.__setattr__(self, "image_size", tuple(sides))
-        for name in ("dropout", "stochastic_depth"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"{name}: expected a rate in [0, 1), found {getattr(self, name)!r}"
-                )
+        object.__setattr__(self, "image_size", sides)
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -95,9 +81,15 @@ class MixerConfig:
         return rows * columns
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _positive(name: str, value: Any) -> int:
+    """The plain integer of any integer type, such as NumPy's."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
         raise ValueError(f"{name}: expected a positive integer, found {value!r}")
+    return number
 
 
 def _table_1(patch_size: int, num_blocks: int, hidden_dim: int) -> MixerConfig:

@@ -1,9 +1,22 @@
 """What training and lessons draw with: colours, style, empty figures, and the curves of a run."""
 
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-import matplotlib
+if "matplotlib" in sys.modules or "MPLBACKEND" not in os.environ:
+    import matplotlib
+else:
+    # A cell hands its notebook's backend on to the commands that it starts, which may lack it.
+    backend = os.environ.pop("MPLBACKEND")
+    import matplotlib
+
+    os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = backend
 import matplotlib.ticker
 import numpy as np
 from cycler import cycler
@@ -13,6 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from mixer.files import StrPath, replacing
 
 # Keyword arguments that several calls of matplotlib share.
 Style = dict[str, Any]
@@ -50,19 +65,16 @@ WIDTH = 8.0
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the whole session: fonts, colours, a white ground."""
+    """Set matplotlib's defaults for the whole session, where its own are not these."""
     matplotlib.rcParams.update(
         {
             "figure.dpi": DPI,
             "savefig.dpi": DPI,
             "figure.facecolor": "white",
-            "savefig.facecolor": "white",
             "axes.facecolor": "white",
             # Comes with matplotlib, so figures are the same everywhere.
             "font.family": "DejaVu Sans",
-            "font.size": 10,
             "axes.titlesize": 11,
-            "axes.labelsize": 10,
             "xtick.labelsize": 9,
             "ytick.labelsize": 9,
             "legend.fontsize": 9,
@@ -70,10 +82,8 @@ def use_style() -> None:
             "axes.prop_cycle": cycler(color=CYCLE),
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.grid": False,
             "grid.color": "#DDDDDD",
             "lines.linewidth": 2.0,
-            "image.cmap": SEQUENTIAL,
             "image.interpolation": "nearest",
         }
     )
@@ -109,8 +119,7 @@ def to_numpy(array: ArrayLike | Tensor) -> NDArray[Any]:
 
 def bare(ax: Axes, title: str | None = None, frame: bool = False) -> Axes:
     """Take ticks (and frame) off an axes that holds a picture."""
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(frame)
     if title is not None:
@@ -157,8 +166,7 @@ def curves(
         style = LINE_STYLES[number // len(CYCLE) % len(LINE_STYLES)]
         marker = "o" if few else None
         ax.plot(to_numpy(x), to_numpy(y), style, label=name, marker=marker, markersize=4)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(axis="y")
     if percent:
         percent_ticks(ax.yaxis)
@@ -187,19 +195,25 @@ def training(
         eval_steps, accuracy: when the test images were scored, and the shares that were right.
         chance: the share that guessing gets right.
     """
-    values = to_numpy(loss)
-    fig = new_figure(9.0, 3.2)
-    left, right = fig.subplots(1, 2)
-    left.plot(to_numpy(steps), values, color=COLORS["sky"], linewidth=1, label="each step")
+    made, values = to_numpy(steps), to_numpy(loss)
+    left, right = new_figure(9.0, 3.2).subplots(1, 2)
+    left.plot(made, values, color=COLORS["sky"], linewidth=1, label="each step")
     window = max(1, len(values) // 12)
     if window > 1:
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         name = f"mean of the last {window} steps"
-        left.plot(to_numpy(steps)[window - 1 :], smooth, color=COLORS["blue"], label=name)
+        left.plot(made[window - 1 :], smooth, color=COLORS["blue"], label=name)
         left.legend()
-    left.set_xlabel("step")
-    left.set_ylabel("training loss")
+    left.set(xlabel="step", ylabel="training loss")
     left.grid(axis="y")
-    curves(eval_steps, {"model": accuracy}, ylabel="test accuracy", percent=True, ax=right)
-    mark_guessing(right, chance)
-    return fig
+    test = {"model": accuracy}
+    return curves(eval_steps, test, ylabel="test accuracy", percent=True, chance=chance, ax=right)
+
+
+def save_figure(fig: Figure, path: StrPath) -> None:
+    """Write a figure in the format of its ending, whole or not at all.
+
+    It is drawn by the Agg canvas, whatever backend ``MPLBACKEND`` names.
+    """
+    with replacing(path) as file:
+        fig.savefig(file, format=Path(path).suffix[1:] or "png")

@@ -2,45 +2,46 @@
 
 import errno
 import hashlib
-import io
 import os
+import socket
+import sys
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, getproxies, proxy_bypass, urlopen
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
+from tqdm.auto import tqdm
 
 StrPath = str | os.PathLike[str]
+
+# Seconds that a server may be silent: before it answers, and between two pieces.
+SILENCE = 12.0
 
 # What a file system without locks answers.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def data_dir() -> Path:
-    """The folder of data sets and checkpoints: ``MIXER_DATA``, else the user's cache."""
-    chosen = os.environ.get("MIXER_DATA")
-    return Path(chosen).expanduser() if chosen else user_cache_path("mixer", appauthor=False)
+    """The folder of data sets and checkpoints: ``MIXER_DATA``, else the user's cache.
 
-
-def settle_data_dir() -> None:
-    """Make a relative ``MIXER_DATA`` absolute, for processes that are started in other folders."""
-    if os.environ.get("MIXER_DATA"):
-        os.environ["MIXER_DATA"] = str(data_dir().absolute())
-
-
-def survive_any_name(stream: Any) -> None:
-    """Print what the stream's encoding lacks, as names of files may, by its number."""
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")
-
-
-def user_number() -> int:
-    """This user's number; 0 where users have none. A name is not always to be had."""
-    return getattr(os, "getuid", lambda: 0)()
+    Raises:
+        OSError: neither is known, as for a user without a home folder.
+    """
+    try:
+        chosen = os.environ.get("MIXER_DATA") or user_cache_path("mixer", appauthor=False)
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise OSError("no home folder is known; let MIXER_DATA name a folder for data") from None
 
 
 @contextmanager
@@ -48,19 +49,19 @@ def replacing(path: StrPath) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of ``path`` once the block ends without an error.
 
     A process that is killed while it writes leaves the old file as it was, and beside it a file
-    whose name ends in ``.tmp``.
+    whose name ends in ``.tmp``. Where ``path`` is a symbolic link, what it points to is replaced.
 
     Raises:
         OSError: it cannot be written; names ``path``.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         # Nobody has heard of the other name; a full disk has none at all.
         if error.errno is None or error.filename not in (None, os.fspath(temporary)):
@@ -97,7 +98,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> Iterator[None]:
+def locked(path: Path, when_busy: Callable[[], None]) -> Iterator[None]:
     """Inside, no other process, of this machine or of another one, holds the lock ``path``.
 
     The operating system holds it for the process, so that one that is killed leaves it free; its
@@ -105,35 +106,29 @@ def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> 
 
     Args:
         path: of the lock's file.
-        when_busy: called if another process still has it after ``patience`` seconds; unless it
-            raises, that process is waited for.
+        when_busy: called if another process still has it after a moment; unless it raises,
+            that process is waited for.
     """
-    lock, busy = FileLock(path), False
+    lock = FileLock(path)
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=0.2)
     except Timeout:
-        busy = True
+        when_busy()
+        lock.acquire()
     except (NotImplementedError, OSError) as error:
         if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
             raise
         said = f"cannot be locked ({error}); see to it that no second process writes there"
         warnings.warn(f"{path.parent}: {said}", stacklevel=3)
-    if busy:
-        when_busy()
-        lock.acquire()
     try:
         yield
     finally:
         lock.release()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed while they wrote have left in ``folder``."""
-    for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
-
-
-def check_writable(folder: StrPath, what: str = "folder") -> None:
+def check_writable(
+    folder: StrPath, what: str = "folder", remedy: str = "choose another one"
+) -> None:
     """Make the folder and try to write there.
 
     Raises:
@@ -142,13 +137,12 @@ def check_writable(folder: StrPath, what: str = "folder") -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-        trial.write_bytes(b"")
-        # Another process may take it for a leftover.
-        trial.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        reason = f"{folder}: the {what} cannot be written ({error.strerror}); choose another one"
-        raise OSError(reason) from None
+        raise OSError(
+            f"{folder}: the {what} cannot be written ({error.strerror}); {remedy}"
+        ) from None
 
 
 def sha256(path: StrPath) -> str:
@@ -158,11 +152,78 @@ def sha256(path: StrPath) -> str:
 
 
 def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
-    """Stand-in until the real one is merged."""
-    import urllib.request
+    """Fetch a file, under a bar; whole at ``path``, or not there.
 
-    with urllib.request.urlopen(url, timeout=20) as answer, replacing(path) as file:
-        content = answer.read()
-        if md5 and hashlib.md5(content).hexdigest() != md5:
-            raise OSError(f"{url}: damaged")
-        file.write(content)
+    A transfer that breaks off is taken up where it stopped, now or in a later call, from a file
+    beside ``path`` whose name ends in ``.part``. Of two processes the second waits for the first.
+
+    Args:
+        url: where it is.
+        path: where to put it; what is there is left as it is.
+        md5: its sum, in hexadecimal; another file is not taken.
+
+    Raises:
+        OSError: not to be had, after about ``SILENCE`` seconds if nothing answers; not the file;
+            or not to be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    said = f"{path.name}: another process is fetching it"
+    with locked(path.with_name(f".{path.name}.lock"), lambda: print(said, file=sys.stderr)):
+        earlier = part.exists()
+        # Another process may have fetched it meanwhile.
+        while not path.exists():
+            part.touch()
+            have = part.stat().st_size
+            try:
+                _check_reachable(url)
+                _fetch(url, part, have)
+            except (OSError, HTTPException) as error:
+                if isinstance(error, HTTPError) and error.code == 416 and earlier:
+                    # Nothing comes after what an earlier call left: it was another file.
+                    part.unlink()
+                    earlier = False
+                elif part.stat().st_size <= have:
+                    raise OSError(f"{url}: {error or type(error).__name__}") from error
+                continue
+            with open(part, "rb") as file:
+                found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
+            if md5 not in (None, found.hexdigest()):
+                part.unlink()
+                raise OSError(f"{url}: expected the MD5 sum {md5}, found {found.hexdigest()}")
+            os.replace(part, path)
+
+
+def _check_reachable(url: str) -> None:
+    """An ``OSError`` in time where a host has many addresses, as Google's, and none answers.
+
+    Else the limit of ``urlopen`` is for each of them.
+    """
+    host = urlsplit(url)
+    if host.hostname and (host.scheme not in getproxies() or proxy_bypass(host.hostname)):
+        port = host.port or {"http": 80}.get(host.scheme, 443)
+        addresses = socket.getaddrinfo(host.hostname, port, type=socket.SOCK_STREAM)
+        limit = SILENCE / len(addresses)
+        socket.create_connection((host.hostname, port), timeout=limit).close()
+
+
+def _fetch(url: str, part: Path, have: int) -> None:
+    """One request for what is missing in ``part``, which holds ``have`` bytes.
+
+    Raises:
+        OSError, HTTPException: no answer, or one that broke off.
+    """
+    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urlopen(request, timeout=SILENCE) as answer:
+        if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            # The server sends the whole file, whatever it was asked for.
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.name[1:-5])
+        with open(part, "ab" if have else "wb") as file, bar:
+            while piece := answer.read1(1 << 20):
+                file.write(piece)
+                bar.update(len(piece))
+    if total not in (None, part.stat().st_size):
+        raise ConnectionError(f"broke off after {part.stat().st_size} of {total} bytes")

@@ -30,8 +30,9 @@ class TanhGelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The same function is x·σ(2u). Compiled for a CPU the logistic form is much cheaper;
-        # elsewhere PyTorch's own kernel is.
-        if _is_compiled_for_cpu(x):
+        # elsewhere PyTorch's own kernel is, and in an export the operator's name is worth more.
+        compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        if compiled and x.device.type == "cpu":
             return logistic_gelu(x)
         return F.gelu(x, approximate="tanh")
 
@@ -42,39 +43,6 @@ def logistic_gelu(x: Tensor) -> Tensor:
     u = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
     # Not x / (1 + exp(-2u)): its gradient is NaN where the exponential overflows.
     return (wide * torch.sigmoid(2 * u)).to(x.dtype)
-
-
-def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """The numbers of each patch in a row, tokens row by row: (B, 3, H, W) -> (B, S, 3·P·P).
-
-    Their order is that of the stem's weights: channel, row, column.
-    """
-    cut = images.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))  # (B, 3, h, P, w, P)
-    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, h·w, 3·P·P)
-
-
-def _is_compiled_for_cpu(x: Tensor) -> bool:
-    """Not while it is exported: there the operators' own names are worth more."""
-    # Traced by torch.compile, is_exporting() is always true in torch 2.11.
-    exporting = getattr(torch.compiler, "_is_exporting_flag", None)
-    if exporting is None:
-        exporting = torch.compiler.is_exporting()
-    return torch.compiler.is_compiling() and not exporting and x.device.type == "cpu"
-
-
-class Stem(nn.Conv2d):
-    """The per-patch fully connected layer, as a convolution whose stride is its kernel's size.
-
-    Images (B, 3, H, W) -> (B, C, H/P, W/P).
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        if not _is_compiled_for_cpu(images):
-            return super().forward(images)
-        # The same product in half of the time.
-        patch = self.kernel_size[0]
-        tokens = F.linear(patchify(images, patch), self.weight.flatten(1), self.bias)  # (B, S, C)
-        return tokens.transpose(1, 2).unflatten(2, (images.shape[2] // patch, -1))
 
 
 class MlpBlock(nn.Module):
@@ -113,9 +81,7 @@ class StochasticDepth(nn.Module):
         if not self.training or self.rate == 0.0:
             return branch
         keep = 1.0 - self.rate
-        mask = torch.empty(len(branch), 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(
-            keep
-        )
+        mask = branch.new_empty(len(branch), 1, 1).bernoulli_(keep)
         return branch * mask / keep
 
 
@@ -163,10 +129,10 @@ class MlpMixer(nn.Module):
         super().__init__()
         self.config = config
         patch = config.patch_size
-        self.stem = Stem(config.in_channels, config.hidden_dim, kernel_size=patch, stride=patch)
-        rates = torch.linspace(
-            0.0, config.stochastic_depth, config.num_blocks, device="cpu"
-        ).tolist()
+        # A convolution whose stride is its kernel's size: the same linear layer for every patch.
+        self.stem = nn.Conv2d(config.in_channels, config.hidden_dim, patch, stride=patch)
+        last, count = config.stochastic_depth, config.num_blocks
+        rates = torch.linspace(0.0, last, count, device="cpu").tolist()
         self.blocks = nn.ModuleList(MixerBlock(config, rate) for rate in rates)
         self.pre_head_norm = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
         self.head = nn.Linear(config.hidden_dim, config.num_classes)
@@ -244,7 +210,7 @@ def create_model(
     dropout: float | None = None,
     stochastic_depth: float | None = None,
 ) -> MlpMixer:
-    """A freshly initialised model by name; ``None`` keeps what ``mixer.MODELS`` says.
+    """A freshly initialised float32 model by name; ``None`` keeps what ``mixer.MODELS`` says.
 
     Args:
         name: a key of ``mixer.MODELS``, such as ``"Mixer-B_16"``; ``-21k`` at its end gives
@@ -257,10 +223,12 @@ def create_model(
     Raises:
         ValueError: unknown name, or a size or rate that makes no model.
     """
-    changes = {
-        "num_classes": num_classes,
-        "image_size": image_size,
-        "dropout": dropout,
-        "stochastic_depth": stochastic_depth,
-    }
-    return MlpMixer(get_config(name, **changes))
+    config = get_config(
+        name,
+        num_classes=num_classes,
+        image_size=image_size,
+        dropout=dropout,
+        stochastic_depth=stochastic_depth,
+    )
+    # Whatever the default type is.
+    return MlpMixer(config).float()

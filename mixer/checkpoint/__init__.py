@@ -1,8 +1,7 @@
 """Checkpoints: Google's ``.npz`` and its kin, read, written, enlarged, converted, downloaded."""
 
-from mixer.checkpoint.formats import LAYOUTS, convert, from_file, open_checkpoint
-from mixer.checkpoint.layout import CheckpointError, from_official, official_name, to_official
-from mixer.checkpoint.npz import from_npz, load_npz, read_config, save_npz
+from mixer.checkpoint.io import convert, from_npz, load_npz, read_config, save_npz
+from mixer.checkpoint.names import CheckpointError, from_official, official_name, to_official
 from mixer.checkpoint.official import (
     OFFICIAL_FILES,
     OFFICIAL_URL,
@@ -16,7 +15,6 @@ from mixer.checkpoint.official import (
 from mixer.checkpoint.resolution import resize_token_mixing
 
 __all__ = [
-    "LAYOUTS",
     "OFFICIAL_FILES",
     "OFFICIAL_URL",
     "PUBLISHED_TEST_IMAGES",
@@ -25,13 +23,11 @@ __all__ = [
     "bundled_names",
     "convert",
     "download",
-    "from_file",
     "from_npz",
     "from_official",
     "load_npz",
     "official_name",
     "official_path",
-    "open_checkpoint",
     "pretrained",
     "read_config",
     "resize_token_mixing",

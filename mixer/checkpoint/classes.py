@@ -1,41 +1,67 @@
-"""What the outputs of a checkpoint are called."""
+"""What stands beside a checkpoint: the names of its outputs, and how its pixels are scaled."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from torchvision.models import ResNet50_Weights
-
 from mixer.files import StrPath
 
+# Of the official models, (x - 127.5) / 127.5 of each colour: (mean, deviation) of pixels in [0, 1].
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
-def class_names(path: StrPath, num_classes: int) -> list[str] | None:
-    """The names of a checkpoint's classes, in the order of its outputs.
+
+def class_names(path: StrPath, num_classes: int | None = None) -> tuple[str, ...] | None:
+    """The names of a checkpoint's classes, in the order of its outputs; ``None`` if none is known.
 
     They are looked for in the record beside the file (``NAME.json``, as the checkpoints of this
-    package have), then in the ``config.json`` of the run that wrote it. Without either, 1,000
-    classes are taken to be ImageNet's, by torchvision's list. Outputs beyond the names, and those
-    of the ImageNet-21k heads, for which there is no such list, have their number.
+    package have), then in a ``config.json``: ``classes`` of the run that wrote it, ``label_names``
+    or ``id2label`` of Hugging Face.
 
-    Returns:
-        ``num_classes`` names, or ``None`` if none is known.
+    Args:
+        path: the checkpoint.
+        num_classes: so many names are wanted. Without a list 1,000 classes are then ImageNet's, by
+            torchvision's; outputs beyond the names have their number.
     """
     path = Path(path)
     for record in (path.with_suffix(".json"), path.with_name("config.json")):
-        names = _classes(record)
-        if names and len(names) <= num_classes:
-            return names + [f"class {index}" for index in range(len(names), num_classes)]
-    imagenet = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
-    return list(imagenet) if num_classes == len(imagenet) else None
+        names = _names(_read(record))
+        if names and len(names) <= (num_classes or len(names)):
+            more = range(len(names), num_classes or len(names))
+            return (*names, *(f"class {index}" for index in more))
+    if num_classes == 1000:
+        from torchvision.models import ResNet50_Weights
+
+        return tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
+    return None
 
 
-def _classes(record: Path) -> list[str]:
-    """The list under ``classes``; empty if there is no such file, or no such list in it."""
+def normalization(path: StrPath) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each colour, of pixels in [0, 1], that a checkpoint expects.
+
+    They stand in ``pretrained_cfg`` of a ``config.json`` of Hugging Face; else they are the
+    official ones, 0.5 each.
+    """
+    config = _read(Path(path).with_name("config.json"))
+    found = config.get("pretrained_cfg")
+    found = {**config, **found} if isinstance(found, dict) else config
     try:
-        found: Any = json.loads(record.read_text(encoding="utf-8"))
+        return tuple(map(float, found["mean"])), tuple(map(float, found["std"]))
+    except (KeyError, TypeError, ValueError):
+        return HALF
+
+
+def _read(record: Path) -> dict[str, Any]:
+    """What a JSON file says; empty if there is none."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return []
-    names = found.get("classes") if isinstance(found, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return []
-    return names
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names(found: dict[str, Any]) -> list[str]:
+    """The list of names in a record, if it is one; ``id2label`` goes from numbers to names."""
+    names = found.get("classes") or found.get("label_names") or found.get("id2label")
+    if isinstance(names, dict):
+        names = [names.get(str(index)) for index in range(len(names))]
+    return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else []

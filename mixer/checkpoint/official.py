@@ -1,19 +1,14 @@
 """The official files: where they are, how they are had; and the small ones of the package."""
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
-from mixer.checkpoint import transfer
-from mixer.checkpoint.architecture import config_of, parameter_shapes
-from mixer.checkpoint.archive import Archive
-from mixer.checkpoint.layout import CheckpointError, official_name
+from mixer import files
+from mixer.checkpoint.io import read
+from mixer.checkpoint.names import CheckpointError
 from mixer.config import get_config
-from mixer.files import check_writable, data_dir, locked
+from mixer.files import StrPath
 
 OFFICIAL_URL = "https://storage.googleapis.com/mixer_models"
 
@@ -52,7 +47,7 @@ OFFICIAL_FILES = {
 }
 
 
-def official_path(name: str, root: str | os.PathLike[str] | None = None) -> Path:
+def official_path(name: str, root: StrPath | None = None) -> Path:
     """Where ``download`` keeps the official file of a model, whether it is there or not.
 
     Raises:
@@ -60,7 +55,7 @@ def official_path(name: str, root: str | os.PathLike[str] | None = None) -> Path
     """
     if name not in OFFICIAL_FILES:
         raise ValueError(f"download: expected one of {', '.join(OFFICIAL_FILES)}, found {name!r}")
-    return (Path(root) if root is not None else data_dir() / "checkpoints") / f"{name}.npz"
+    return (Path(root) if root is not None else files.data_dir() / "checkpoints") / f"{name}.npz"
 
 
 _WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -78,141 +73,77 @@ def bundled(name: str) -> Path:
         ValueError: there is none of that name.
     """
     if name not in bundled_names():
-        known = ", ".join(bundled_names()) or "none"
-        raise ValueError(f"bundled: expected one of {known}, found {name!r}")
+        raise ValueError(f"bundled: expected one of {', '.join(bundled_names())}, found {name!r}")
     return _WEIGHTS / f"{name}.npz"
 
 
-def pretrained(name: str) -> Path:
-    """The checkpoint of that name: one of the package, or an official one, downloaded if need be.
+def pretrained(name: StrPath, *, fetch: bool = True) -> Path:
+    """The checkpoint that somebody means by a name or a path.
+
+    Args:
+        name: a file; or one of Google's names or of this package's, which means the checkpoint
+            unless a *file* of that name is there.
+        fetch: whether one of Google's may be downloaded.
 
     Raises:
         ValueError: there is none of that name.
+        FileNotFoundError: no such file; or one of Google's that is not here, without ``fetch``.
         ConnectionError, CheckpointError: as ``download`` raises them.
     """
-    if name in OFFICIAL_FILES:
-        return download(name)
+    path, known = Path(name), [*OFFICIAL_FILES, *bundled_names()]
+    if path.is_file() or (path.exists() and name not in known):
+        return path
     if name in bundled_names():
-        return bundled(name)
-    known = ", ".join([*OFFICIAL_FILES, *bundled_names()])
-    raise ValueError(f"checkpoint: expected one of {known}, found {name!r}")
+        return bundled(str(name))
+    if name in OFFICIAL_FILES:
+        if not fetch and not official_path(str(name)).exists():
+            hint = f"mixer download {name} puts it there"
+            raise FileNotFoundError(f"{name}: not in the cache; {hint}")
+        return download(str(name))
+    if path.suffix or path.name != str(name):
+        raise FileNotFoundError(f"{name}: no such file")
+    raise ValueError(f"checkpoint: expected a file or one of {', '.join(known)}, found {name!r}")
 
 
-def download(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    *,
-    base_url: str | None = None,
-    attempts: int = 5,
-    timeout: float = 30.0,
-    patience: float = 30.0,
-    progress: bool = True,
-    ask_again: bool = False,
-) -> Path:
+def download(name: str, root: StrPath | None = None, *, base_url: str | None = None) -> Path:
     """Path of an official checkpoint, fetched the first time; whole and checked, or not there.
 
-    A broken transfer is taken up where it stopped, now or in a later call. The file gets its name
-    only after its length, its zip structure with every CRC, and the names and shapes of its arrays
-    were found right. Two processes at once: the second waits for the first. A server that does not
-    answer at all is given up after ``patience``, and not asked again for a quarter of an hour.
+    A transfer that broke off is taken up, now or in a later call. Two processes at once: the second
+    waits for the first. A server that does not answer is given up after some seconds.
 
     Args:
         name: a key of ``OFFICIAL_FILES``, such as ``"Mixer-B_16"`` or ``"Mixer-L_16-21k"``.
         root: the folder; ``checkpoints`` in ``data_dir()`` if not given.
         base_url: another source of the same files; else the variable ``MIXER_CHECKPOINT_URL``,
             else Google's.
-        attempts: how often a transfer is begun or taken up.
-        timeout: seconds without a byte after which a transfer counts as broken.
-        patience: seconds, over all attempts, that the server may take to answer at all.
-        progress: whether to show a bar, and to say what is waited for.
-        ask_again: ask also a server that did not answer a short while ago.
 
     Raises:
         ValueError: no official file of that name.
         ConnectionError: not to be had; says from where, and where to put the file by hand.
         OSError: the folder cannot be written.
-        CheckpointError: what was sent is not the file.
+        CheckpointError: what was sent, or is there, is not the file.
     """
     path = official_path(name, root)
-    base = base_url or os.environ.get("MIXER_CHECKPOINT_URL") or OFFICIAL_URL
-    url = f"{base}/{OFFICIAL_FILES[name].path}"
-    # Asked before the lock, which a folder that is only to be read could not hold.
-    if path.exists():
-        verify(path, name)
-        return path
-    check_writable(path.parent, "folder of checkpoints")
-    with _one_at_a_time(path, progress):
-        # Another process may have fetched it while we waited.
-        if not path.exists():
-            part = path.with_name(f".{path.name}.part")
-            if not ask_again and (silence := transfer.remembered_silence(path.parent, url)):
-                raise _not_to_be_had(name, url, path.parent, silence)
-            _fetch_right(url, part, name, (attempts, timeout, patience, progress))
-            os.replace(part, path)
-            return path
-    verify(path, name)
-    return path
-
-
-@contextmanager
-def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
-    """Hold the lock of a download; who has to wait for it is told so."""
-
-    def say() -> None:
-        if progress:
-            print(f"{path.name}: another process is fetching it", file=sys.stderr, flush=True)
-
-    with locked(path.with_name(f".{path.name}.lock"), say, patience=2.0):
-        yield
-
-
-def _fetch_right(url: str, part: Path, name: str, limits: tuple[int, float, float, bool]) -> None:
-    """Fetch what is missing, and check it; what is not the file is thrown away.
-
-    Raises:
-        ConnectionError, CheckpointError: as ``download`` does.
-    """
-    resumed = part.exists()
-    # Whole already, where a process was killed just before it gave the file its name.
-    if resumed and _is_right(part, name):
-        return
+    there = path.exists()
+    if not there:
+        files.check_writable(path.parent, "folder of checkpoints", "let MIXER_DATA name another")
+        base = base_url or os.environ.get("MIXER_CHECKPOINT_URL") or OFFICIAL_URL
+        url = f"{base}/{OFFICIAL_FILES[name].path}"
+        try:
+            files.download(url, path)
+        except OSError as error:
+            hint = "from_npz also reads it from anywhere, under any name"
+            by_hand = f"Fetch {url} by other means and put it at {path}; {hint}."
+            raise ConnectionError(f"{name} could not be downloaded ({error}). {by_hand}") from error
     try:
-        transfer.fetch(url, part, *limits)
-        # A piece that was there may have been of another file: once more, from the start.
-        if resumed and not _is_right(part, name):
-            part.unlink()
-            transfer.fetch(url, part, *limits)
-    except (OSError, HTTPException) as error:
-        transfer.remember_silence(part.parent, url, isinstance(error, transfer.NoAnswer))
-        raise _not_to_be_had(name, url, part.parent, error) from error
-    transfer.remember_silence(part.parent, url, False)
-    try:
-        verify(part, name)
-    except CheckpointError:
-        part.unlink()
-        raise
-
-
-def _not_to_be_had(name: str, url: str, folder: Path, error: Exception) -> ConnectionError:
-    by_hand = f"Fetch {url} by other means and put it at {folder / f'{name}.npz'}"
-    anywhere = "from_npz also reads it from anywhere, under any name."
-    return ConnectionError(f"{name} could not be downloaded ({error}). {by_hand}; {anywhere}")
-
-
-def verify(path: Path, name: str) -> None:
-    """Raise ``CheckpointError`` unless the file holds the named model, every byte of it right."""
-    with Archive(path) as archive:
-        found, expected = config_of(archive), get_config(name)
+        file = read(path)
+        found, expected = file.config(), get_config(name)
         if found != expected:
-            remedy = "delete it and download it again"
-            raise CheckpointError(f"{path}: expected {name}, {expected}, found {found}; {remedy}")
-        for parameter in parameter_shapes(expected):
-            archive.tensor(official_name(parameter))
-
-
-def _is_right(path: Path, name: str) -> bool:
-    try:
-        verify(path, name)
-    except CheckpointError:
-        return False
-    return True
+            raise CheckpointError(f"{path}: expected {name}, {expected}, found {found}")
+        file.state()
+    except CheckpointError as error:
+        if there:
+            raise CheckpointError(f"{error}; delete it and download it again") from None
+        path.unlink()
+        raise
+    return path

@@ -26,7 +26,8 @@ def resize_token_mixing(
 
     Args:
         state: parameters of a model of ``source``.
-        source, target: configurations that differ in their image size.
+        source: its configuration.
+        target: another one; what counts is its grid of tokens.
 
     Returns:
         The new parameters, and ``target`` with the token-mixing width that they need.
@@ -36,26 +37,26 @@ def resize_token_mixing(
         return state, target
     (rows, columns), (new_rows, new_columns) = source.grid, target.grid
     factor = new_rows // rows
-    if (rows * factor, columns * factor) == (new_rows, new_columns):
-        # Where token r of the image stands, tile by tile.
-        order = _tile_order(source.grid, factor)  # (K² S,)
-        target = replace(target, tokens_mlp_dim=source.tokens_mlp_dim * factor**2)
+    enlarged = (rows * factor, columns * factor) == (new_rows, new_columns)
+    # Where token r of the image stands, tile by tile.
+    order = _tile_order(source.grid, factor)  # (K² S,)
+    width = source.tokens_mlp_dim * (factor**2 if enlarged else 1)
     for block in range(source.num_blocks):
         prefix = f"blocks.{block}.token_mixing."
         weight1, bias1 = state[f"{prefix}fc1.weight"], state[f"{prefix}fc1.bias"]
         weight2, bias2 = state[f"{prefix}fc2.weight"], state[f"{prefix}fc2.bias"]
-        if target.tokens_mlp_dim != source.tokens_mlp_dim:
+        if enlarged:
             copies = factor**2
             weight1 = torch.block_diag(*[weight1] * copies)[:, order]  # (K² D_S, K² S)
             weight2 = torch.block_diag(*[weight2] * copies)[order]  # (K² S, K² D_S)
             bias1, bias2 = bias1.repeat(copies), bias2.repeat(copies)[order]
         else:
-            weight1 = weight1 @ _resampling(target.grid, source.grid)  # (D_S, S')
-            back = _resampling(source.grid, target.grid)  # (S', S)
+            weight1 = weight1 @ _resampling(target.grid, source.grid, weight1)  # (D_S, S')
+            back = _resampling(source.grid, target.grid, weight2)  # (S', S)
             weight2, bias2 = back @ weight2, back @ bias2
         state[f"{prefix}fc1.weight"], state[f"{prefix}fc1.bias"] = weight1.contiguous(), bias1
         state[f"{prefix}fc2.weight"], state[f"{prefix}fc2.bias"] = weight2.contiguous(), bias2
-    return state, target
+    return state, replace(target, tokens_mlp_dim=width)
 
 
 def _tile_order(grid: tuple[int, int], factor: int) -> Tensor:
@@ -65,11 +66,11 @@ def _tile_order(grid: tuple[int, int], factor: int) -> Tensor:
     return places.permute(0, 2, 1, 3).reshape(-1)  # (K rows K columns,)
 
 
-def _resampling(source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+def _resampling(source: tuple[int, int], target: tuple[int, int], like: Tensor) -> Tensor:
     """Matrix (T, S) that resamples a grid of S tokens to one of T, bilinearly.
 
-    Each row sums to one.
+    Each row sums to one. Type and device are those of ``like``.
     """
     tokens = source[0] * source[1]
-    basis = torch.eye(tokens).view(1, tokens, *source)
+    basis = torch.eye(tokens, dtype=like.dtype, device=like.device).view(1, tokens, *source)
     return F.interpolate(basis, size=target, mode="bilinear", antialias=True).view(tokens, -1).t()

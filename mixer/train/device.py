@@ -1,54 +1,48 @@
-"""Device and precision: what a run computes on."""
+"""Device and precision: what a run computes on, and whether it can be compiled there."""
 
 import os
 import platform
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-_KNOWN = "cuda, cuda:1, mps, xpu or cpu"
-
-# How a device is asked whether it is here; a CPU always is.
-_IS_HERE: dict[str, Callable[[], bool]] = {
-    "cpu": lambda: True,
-    "cuda": lambda: torch.cuda.is_available(),
-    "mps": lambda: torch.backends.mps.is_available(),
-    "xpu": lambda: torch.xpu.is_available(),
-}
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+# These record CUDA graphs on a GPU.
+GRAPH_MODES = ("reduce-overhead", "max-autotune")
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for, else the best at hand: CUDA, then Apple's MPS, then the CPU.
 
+    Under ``torchrun`` each process has a GPU of its own.
+
     Raises:
         ValueError: no such device, not on this machine, or more processes than GPUs.
     """
+    count = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count() if torch.xpu.is_available() else 0,
+        "cpu": 1,
+    }
     if device is None:
-        device = next(kind for kind in ("cuda", "mps", "cpu") if _IS_HERE[kind]())
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device: expected {_KNOWN}, found {device!r}") from None
-    if chosen.type not in _IS_HERE:
-        raise ValueError(f"device: expected {_KNOWN}, found {str(device)!r}")
-    gpus = torch.cuda.device_count() if chosen.type == "cuda" and _IS_HERE["cuda"]() else 0
-    if not _IS_HERE[chosen.type]() or (chosen.type == "cuda" and (chosen.index or 0) >= gpus):
-        kind = {"cuda": "CUDA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}[chosen.type]
-        seen = f"found {device}, but PyTorch sees no such {kind}"
+        device = next(kind for kind in ("cuda", "mps", "cpu") if count[kind])
+    kind = str(device).partition(":")[0]
+    if kind not in count or not re.fullmatch(r"\w+(:\d+)?", str(device)):
+        raise ValueError(f"device: expected cuda, cuda:1, mps, xpu or cpu, found {str(device)!r}")
+    chosen = torch.device(device)
+    if kind == "cuda" and chosen.index is None:
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if (chosen.index or 0) >= count[kind]:
+        seen = f"found {chosen}, of which PyTorch sees {count[kind]}"
         raise ValueError(f"device: expected one of this machine, {seen}")
-    if chosen.type != "cuda" or chosen.index is not None:
-        return chosen
-    # torchrun gives each process a GPU.
-    rank = int(os.environ.get("LOCAL_RANK", 0))
-    if rank >= gpus:
-        expected = f"at most one for each GPU of this machine, {gpus}"
-        raise ValueError(f"processes: expected {expected}, found {rank + 1}")
-    return torch.device("cuda", rank)
+    return chosen
 
 
 def pick_precision(device: torch.device, precision: str = "auto") -> str:
@@ -86,21 +80,21 @@ def describe_device(device: torch.device) -> str:
 def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
     """Where it runs: what a reader needs to judge times."""
     device = device or pick_device()
-    found = {"device": describe_device(device), "processor": _processor(), "cores": os.cpu_count()}
-    if device.type == "cuda":
-        found["cuda"] = torch.version.cuda
-    else:
-        found["threads"] = torch.get_num_threads()
-    # The instructions that PyTorch uses: AVX2 and so on.
-    found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    return {**found, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _processor() -> str:
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return name[1] if name else platform.processor() or platform.machine()
+    processor = name[1] if name else platform.processor() or platform.machine()
+    is_cuda = device.type == "cuda"
+    return {
+        "device": describe_device(device),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        **({"cuda": torch.version.cuda} if is_cuda else {"threads": torch.get_num_threads()}),
+        # The instructions that PyTorch uses: AVX2 and so on.
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -109,42 +103,27 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
-def _set_older(precision: str) -> None:
-    """The setting from before torch 2.9, which warns that there is a newer one."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*new API settings to control TF32")
-        torch.set_float32_matmul_precision(precision)
-
-
 @contextmanager
 def tf32(device: torch.device) -> Iterator[None]:
     """Inside, fp32 matrix products on a CUDA device run in TF32; afterwards as before.
 
-    Other devices' settings are not touched. What was set is asked of the newer setting where this
-    torch has it: asking for the old one raises once somebody has set the newer one. The old one is
-    set along with it, because parts of ``torch.compile`` ask for that.
+    Where somebody has chosen for himself the newer way (torch 2.9), after which asking for the old
+    setting raises, that is left alone.
     """
-    matmul: Any = torch.backends.cuda.matmul
-    if device.type != "cuda":
+    before = None
+    if device.type == "cuda":
+        with suppress(RuntimeError):
+            before = torch.get_float32_matmul_precision()
+    if before is None:
         yield
-    elif not hasattr(matmul, "fp32_precision"):
-        before = matmul.allow_tf32
-        matmul.allow_tf32 = True
-        try:
-            yield
-        finally:
-            matmul.allow_tf32 = before
-    else:
-        backends: Any = torch.backends
-        host = backends.mkldnn.matmul
-        newer = matmul.fp32_precision, host.fp32_precision
-        older = "medium" if newer[1] == "bf16" else "high" if newer[0] == "tf32" else "highest"
-        _set_older("high")
-        try:
-            yield
-        finally:
-            _set_older(older)
-            matmul.fp32_precision, host.fp32_precision = newer
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*new API settings to control TF32")
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
@@ -161,15 +140,43 @@ def seed_generators(device: torch.device, seed: int) -> None:
             module.manual_seed(seed)
 
 
-@contextmanager
-def forked_rng(device: torch.device) -> Iterator[None]:
-    """Afterwards torch's global random generators, of CPU and ``device``, are as they were."""
-    indexed = device.type in ("cuda", "xpu")
-    kind = device.type if indexed else "cuda"
-    with torch.random.fork_rng([device] if indexed else [], device_type=kind):
-        before = torch.mps.get_rng_state() if device.type == "mps" else None
-        try:
-            yield
-        finally:
-            if before is not None:
-                torch.mps.set_rng_state(before)
+def forked_rng(device: torch.device) -> AbstractContextManager:
+    """Afterwards torch's global random generators, of CPU and ``device``, are as they were.
+
+    Torch's own way to fork leaves out those of Apple's GPUs.
+    """
+    if device.type in ("cuda", "xpu"):
+        return torch.random.fork_rng([device], device_type=device.type)
+    return torch.random.fork_rng([])
+
+
+def check_compile(compile: bool | str, device: torch.device, is_split: bool) -> None:
+    """Whether ``torch.compile`` works here in this mode.
+
+    Args:
+        compile: whether, or the mode.
+        device: of the run.
+        is_split: whether a batch goes in parts or is shared out.
+
+    Raises:
+        ValueError: it does not; says why, and what to do.
+    """
+    if isinstance(compile, str) and compile not in COMPILE_MODES:
+        raise ValueError(f"compile: expected one of {COMPILE_MODES}, found {compile!r}")
+    # The memory of CUDA graphs is used again by the next part of a batch.
+    if compile in GRAPH_MODES and is_split:
+        expected = "default with accumulation or several processes"
+        raise ValueError(f"compile: expected {expected}, found {compile}")
+    if compile and (problem := _compiler_problem(device.type)):
+        tools = "a C++ compiler (CXX names it; on a GPU Triton and a C compiler)"
+        raise ValueError(f"compile: {tools} does not work here; leave --compile out ({problem})")
+
+
+@cache
+def _compiler_problem(device: str) -> str | None:
+    """What goes wrong when a trifle is compiled, in a line; ``None``: nothing."""
+    try:
+        torch.compile(lambda x: torch.sin(x) + x, dynamic=False)(torch.ones(17, device=device))
+    except Exception as error:  # A broken tool chain may raise anything.
+        return str(error.__cause__ or error).strip().partition("\n")[0] or type(error).__name__
+    return None

@@ -1,191 +1,119 @@
-"""The training loop, in the order in which a step runs."""
+"""The training step, from a batch to changed weights, and what follows it."""
 
-import math
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mixer.data import ImageData
-from mixer.model import MlpMixer
 from mixer.train import distributed
-from mixer.train.accumulation import try_accumulation
-from mixer.train.averaging import AveragedWeights
-from mixer.train.batches import MODEL, Batches, seed_of
-from mixer.train.compiling import compiled
-from mixer.train.device import autocast, seed_generators
-from mixer.train.errors import ADVICE, TrainingError, is_out_of_memory
-from mixer.train.optimizers import build_optimizers
-from mixer.train.readings import Reading, Readings
-from mixer.train.recipes import Recipe
-from mixer.train.run_folder import History
-from mixer.train.stepping import STEPS_WORTH_COMPILING, GuardedSteps
+from mixer.train.batches import MODEL, seed_of
+from mixer.train.device import GRAPH_MODES, autocast, seed_generators
 
-# Of fp16's gradient scaler, which starts at 2^16.
-SMALLEST_SCALE = 2.0**-10
+if TYPE_CHECKING:
+    from mixer.train.run import Run
+
+# CUDA has a class of its own for it; MPS and the CPU's allocator raise a RuntimeError.
+_FULL = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-class Loop:
-    """A run: weights, optimisers, averages, step and history.
+class TrainingError(RuntimeError):
+    """A run that cannot go on; says why, and what to do."""
 
-    Nothing in a step waits for the device: what it measures stays there until ``read``, and a
-    gradient that is not finite, or any after it, changes no weight.
 
-    Args:
-        model, data: both on the device of the run.
-        recipe: how to train.
-        precision: "fp32", "bf16" or "fp16".
-        compile: whether the model runs through ``torch.compile``; a text is its mode.
-        accumulation: parts in which a batch goes through the model.
+def train_steps(run: "Run") -> Iterator[int]:
+    """Make the steps that are left; yields after each how many are made.
+
+    Nothing in a step waits for the device (with fp16, the scaler does): losses and norms stay there
+    until ``run.read``.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite, or the memory does not suffice.
+        Stopped: a signal asked for it.
     """
+    recipe, options, scaler = run.recipe, run.options, run.scaler
+    smoothing = recipe.label_smoothing
+    weights = list(run.model.parameters())
+    move_average = get_ema_multi_avg_fn(recipe.ema_decay)
+    for step in range(run.step, recipe.num_steps):
+        images, target = run.batches(step)
+        rate = recipe.learning_rate_at(step)
+        for group in run.parameter_groups():
+            group["lr"] = rate * group["lr_scale"]
 
-    def __init__(
-        self,
-        model: MlpMixer,
-        data: ImageData,
-        recipe: Recipe,
-        precision: str = "fp32",
-        compile: bool | str = False,
-        accumulation: int = 1,
-    ) -> None:
-        self.model, self.data, self.recipe = model, data, recipe
-        self.precision, self.accumulation = precision, accumulation
-        self.device = next(model.parameters()).device
-        self.batches = Batches(data, recipe, model.config)
-        self.parallel: DistributedDataParallel | None = None
-        if distributed.world_size() > 1:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.parallel = DistributedDataParallel(model, device_ids=devices)
-        whole: nn.Module = self.parallel or model
-        self.forward: Callable[[Tensor], Tensor] = compiled(whole, model, compile)
-        self.optimizers = build_optimizers(model, recipe)
-        is_long = recipe.num_steps >= STEPS_WORTH_COMPILING
-        self.stepper = GuardedSteps(self.optimizers, self.device, bool(compile) and is_long)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.ema: AveragedWeights | None = None
-        if recipe.ema_decay:
-            self.ema = AveragedWeights(model, recipe.ema_decay)
-        self.step = 0
-        self.history = History()
-        self.last_good_state = "no state had been written yet"
-        self._sound = torch.ones((), dtype=torch.bool, device=self.device)
-        self._readings = Readings()
-        self._reading_since: float | None = None
-        self._is_first_reading = True
+        done = False
+        while not done:
+            loss, logits, part = torch.zeros((), device=run.device), None, None
+            # Dropout and stochastic depth draw for the images of one process.
+            seed_generators(run.device, seed_of(recipe.seed, MODEL, step, distributed.rank()))
+            with smaller_parts_if_out_of_memory(run):
+                split = [tensor.tensor_split(run.parts) for tensor in (images, target)]
+                for number, (some, labels) in enumerate(zip(*split, strict=True), start=1):
+                    with run.no_exchange() if number < run.parts else nullcontext():
+                        with autocast(run.device, run.precision):
+                            logits = run.forward(some)
+                        part = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+                        part = part * (len(some) / len(images))
+                        scaler.scale(part).backward()
+                    loss += part.detach()
+                done = True
 
-    def run_step(self) -> None:
-        """One step of the optimisers; ``read`` tells what it measured.
+        for optimizer in run.optimizers:
+            scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
+        # With fp16 an infinite gradient is ordinary; no optimiser makes that step.
+        skipped = scaler.is_enabled() and not norm.isfinite()
+        for optimizer in run.optimizers:
+            if not skipped:
+                scaler.step(optimizer)
+            optimizer.zero_grad()
+        scaler.update()
+        if run.average is not None:
+            if step == 0:
+                run.average.load_state_dict(run.model.state_dict())
+            move_average(list(run.average.parameters()), weights, step)
 
-        Raises:
-            TrainingError: the memory does not suffice; says what to try.
-        """
-        if self._reading_since is None:
-            self._reading_since = time.perf_counter()
-        rate = self.recipe.learning_rate_at(self.step)
-        self.stepper.set_rate(rate)
-        try:
-            loss, norm = self._update()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(self._out_of_memory()) from error
-        self._readings.note(self.step, rate, loss, norm)
-        self.step += 1
+        run.note(step, rate, loss, norm)
+        if run.is_time_to_read():
+            run.read()  # The host waits for the device; it stops here if they are not finite.
+        if run.is_due(options.eval_every):
+            run.test()
+        if run.is_due(options.save_every):
+            run.save()
+        run.stop_if_asked()
+        yield run.step
 
-    def _update(self) -> tuple[Tensor, Tensor]:
-        """Change the weights once; returns the loss of the batch, and its gradient's norm."""
-        loss = distributed.all_mean(self._gradients())
-        for optimizer in self.optimizers:
-            self.scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
-        finite = torch.isfinite(norm)
-        # With fp16 an infinite gradient is ordinary: the step is left out, the scale halved.
-        good = torch.isfinite(loss) if self.scaler.is_enabled() else finite & torch.isfinite(loss)
-        self._sound = self._sound & good
-        self.stepper.step(self._sound & finite)
-        self.scaler.update()
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
-        return loss, norm
 
-    def _gradients(self) -> Tensor:
-        """Add up the gradients of a batch; returns its loss."""
-        images, target = self.batches(self.step)
-        # Dropout and stochastic depth draw for the images of one process.
-        seed = seed_of(self.recipe.seed, MODEL, self.step, distributed.rank())
-        seed_generators(self.device, seed)
-        loss = torch.zeros((), device=self.device)
-        parts = zip(images.chunk(self.accumulation), target.chunk(self.accumulation), strict=True)
-        for number, (some, labels) in enumerate(parts, start=1):
-            # Several processes exchange their gradients once a step.
-            wait = self.parallel is not None and number < self.accumulation
-            with self.parallel.no_sync() if wait and self.parallel else nullcontext():
-                part = self._loss(some, labels) / self.accumulation
-                self.scaler.scale(part).backward()
-            loss += part.detach()
-        return loss
+@contextmanager
+def smaller_parts_if_out_of_memory(run: "Run") -> Iterator[None]:
+    """Leave the block where the memory does not suffice; the next try has twice the parts.
 
-    def _loss(self, images: Tensor, target: Tensor) -> Tensor:
-        with autocast(self.device, self.precision):
-            logits = self.forward(images)
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
+    Raises:
+        TrainingError: that is not possible; says what to try.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = run.recipe.batch_size // distributed.world_size()
+        held = f"out of memory with {-(-size // run.parts)} images at a time"
+        if run.parts == size:
+            raise TrainingError(f"{held}; try a smaller --image_size or another device") from error
+        more = min(2 * run.parts, size)
+        # One process cannot change its parts alone, and the memory of CUDA graphs is used again.
+        if distributed.world_size() > 1 or run.options.compile in GRAPH_MODES:
+            raise TrainingError(f"{held}; try --gradient_accumulation_steps {more}") from error
+        run.parts = more
+        run.model.zero_grad()
+        print(f"{held}: the step again with the batch in {more} parts")
 
-    def _out_of_memory(self) -> str:
-        size = self.recipe.batch_size // distributed.world_size()
-        held = f"out of memory with {size // self.accumulation} images at a time"
-        config, tried = self.model.config, self.accumulation
-        fitting = try_accumulation(config, size, self.device, self.precision, tried)
-        other = f"--gradient_accumulation_steps {fitting}" if fitting else "another device"
-        return f"{held}; try {other}"
 
-    def read(self) -> None:
-        """Put what was measured since the last call into the history; waits for the device.
-
-        Raises:
-            TrainingError: a loss or a gradient was not finite; names the first such step.
-        """
-        found = self._readings.read()
-        if not found or self._reading_since is None:
-            return
-        seconds = time.perf_counter() - self._reading_since
-        self._reading_since = None
-        self._refuse_not_finite(found)
-        history = self.history
-        history.steps += [reading.step for reading in found]
-        history.lr += [reading.rate for reading in found]
-        history.loss += [reading.loss for reading in found]
-        skipped = [reading.step for reading in found if not math.isfinite(reading.norm)]
-        history.skipped_steps += skipped
-        history.seconds += seconds
-        if not self._is_first_reading:
-            history.timed_steps += len(found)
-            history.timed_seconds += seconds
-        self._is_first_reading = False
-
-    def _refuse_not_finite(self, found: list[Reading]) -> None:
-        """With fp16 an infinite gradient is ordinary, until the scale is too small to be halved."""
-        is_fp16 = self.scaler.is_enabled()
-        hopeless = found[-1].step if self.scaler.get_scale() <= SMALLEST_SCALE else None
-        for reading in found:
-            ordinary = is_fp16 and reading.step != hopeless
-            if math.isfinite(reading.loss) and (math.isfinite(reading.norm) or ordinary):
-                continue
-            what = f"the loss is {reading.loss}, the norm of its gradient {reading.norm}"
-            stopped = f"stopped before this step changed a weight; {self.last_good_state}"
-            raise TrainingError(f"step {reading.step}: {what}; {stopped}. {ADVICE}")
-
-    def weights(self) -> MlpMixer:
-        """The model that counts: the averaged one, if weights are averaged."""
-        return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
-
-    def finish(self) -> None:
-        """The model ends with the weights that count, in evaluation mode."""
-        self.history.note_speed(self.recipe.batch_size)
-        if self.ema is not None:
-            self.model.load_state_dict(self.ema.module.state_dict())
-        self.model.eval()
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says, in the words of any device, that the memory did not suffice."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _FULL)

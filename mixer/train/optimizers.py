@@ -8,7 +8,9 @@ from torch import nn
 from mixer.train.recipes import Recipe
 
 
-def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, recipe: Recipe, fused: bool = True
+) -> list[torch.optim.Optimizer]:
     """The official SGD with momentum 0.9, AdamW, or Muon with AdamW beside it.
 
     Neither AdamW nor Muon decays biases and norms. Muon (Jordan et al., 2024) replaces the update
@@ -17,6 +19,11 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     2025, arXiv:2502.16982), so one rate can serve both. Each group's ``lr_scale`` is its rate over
     the recipe's.
 
+    Args:
+        model, recipe: see above.
+        fused: use PyTorch's fused kernels. Not with fp16: of a first step that its scaler skips,
+            the fused SGD would keep a momentum that nobody has written.
+
     Raises:
         ValueError: Muon with a torch that has none.
     """
@@ -24,7 +31,7 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     if recipe.optimizer == "sgd":
         groups["vectors"]["weight_decay"] = recipe.weight_decay
         every = list(groups.values())
-        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=True)]
+        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=fused)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         check_optimizer(recipe)
@@ -35,7 +42,7 @@ def build_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
         muon = torch.optim.Muon(inner, lr=recipe.learning_rate, adjust_lr_fn="match_rms_adamw")
         optimizers.append(muon)
     rest = list(groups.values())
-    return [*optimizers, torch.optim.AdamW(rest, lr=recipe.learning_rate, fused=True)]
+    return [*optimizers, torch.optim.AdamW(rest, lr=recipe.learning_rate, fused=fused)]
 
 
 def check_optimizer(recipe: Recipe) -> None:

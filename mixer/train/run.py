@@ -1,213 +1,607 @@
-"""A run from its start, or its last state, to its end: the loop with tests, bar and files."""
+"""A run from its start, or its last state, to its end: what is checked, kept and written.
 
+References:
+  Tolstikhin et al., 2021, arXiv:2105.01601, appendix B (pre-training) and C (fine-tuning).
+  google-research/vision_transformer, vit_jax/train.py (the official recipe).
+"""
+
+import copy
+import json
+import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import asdict
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from mixer.train import distributed, state
-from mixer.train.compiling import GRAPH_MODES
-from mixer.train.device import describe_device, tf32
-from mixer.train.interrupt import FinishStep, Stopped
-from mixer.train.loop import Loop
-from mixer.train.options import Options
-from mixer.train.recipes import Recipe
-from mixer.train.run_folder import History, RunFolder
-from mixer.train.scoring import Scorer, refuse_diverged
+from mixer.checkpoint import save_npz
+from mixer.cost import activation_bytes
+from mixer.data import ImageData, UnreadablePhoto
+from mixer.files import StrPath, check_writable, format_error, locked, replacing, write_text
+from mixer.model import MlpMixer
+from mixer.train import distributed
+from mixer.train.batches import Batches
+from mixer.train.device import (
+    check_compile,
+    describe_device,
+    forked_rng,
+    pick_device,
+    pick_precision,
+    tf32,
+)
+from mixer.train.evaluation import evaluate
+from mixer.train.loop import TrainingError, train_steps
+from mixer.train.optimizers import build_optimizers, check_optimizer
+from mixer.train.recipes import Recipe, get_recipe
+
+STATE = "state.pt"
+
+# Losses are read after so many steps, and before tests and states; on a CPU, where it costs
+# nothing, after each.
+READ_EVERY = 20
+
+# What the activations of a part may take on a CPU, whose memory swaps before it is full: bytes.
+CPU_ACTIVATIONS = 4e9
+
+# Of fp16's gradient scaler, which starts at 2^16.
+SMALLEST_SCALE = 2.0**-10
+
+# What ends a run after its step: Ctrl-C, a scheduler, a closed terminal, a cluster's warning.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+
+_BOARD = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop, and did; ``status`` is what a shell expects of its process."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.status = 128 + signum
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out, beside its recipe: where, how fast, and what is kept."""
+
+    # ``None`` and "auto" take the best at hand; "fp32" is TF32 on a CUDA device.
+    device: str | torch.device | None = None
+    precision: str = "auto"
+    # Run the model through ``torch.compile``; a text is its mode.
+    compile: bool | str = False
+    # Parts into which a batch is split to save memory; the result is the same, but for the draws of
+    # dropout and stochastic depth, which are a part's own. ``None``: one, on a CPU as many as 4 GB
+    # of activations ask for; and more where the memory does not suffice.
+    gradient_accumulation_steps: int | None = None
+    # Steps after which the test set is scored, beside the end; ``None``: at the end only.
+    eval_every: int | None = None
+    eval_batch_size: int = 512
+    # The run folder. It gets config.json, metrics.jsonl, TensorBoard's scalars, state.pt (to go on
+    # from), best.npz and model.npz (official layout), history.json and curves.png.
+    output_dir: StrPath | None = None
+    # Steps after which the state is written, beside the end.
+    save_every: int | None = None
+    # Go on from the state if it is there.
+    resume: bool = False
+    # What the weights are that the model starts with, such as a file's name and hash; kept with
+    # the settings, so that a run is not resumed as another one's.
+    origin: str | None = None
+    # Whether to show a bar.
+    progress: bool = True
+
+    def check(self, recipe: Recipe) -> None:
+        """Whether this machine can do it; needs neither model nor data.
+
+        Raises:
+            ValueError: it cannot, or no machine could; says why.
+        """
+        for name in ("eval_every", "save_every", "eval_batch_size", "gradient_accumulation_steps"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name}: expected a positive integer, found {value!r}")
+        check_optimizer(recipe)
+        device = pick_device(self.device)
+        pick_precision(device, self.precision)
+        processes, parts = distributed.world_size(), self.gradient_accumulation_steps or 1
+        own, left = divmod(recipe.batch_size, processes)
+        if left:
+            expected = f"a multiple of the {processes} processes"
+            raise ValueError(f"batch_size: expected {expected}, found {recipe.batch_size}")
+        if parts > own:
+            expected = f"at most the {own} images of a process"
+            raise ValueError(f"gradient_accumulation_steps: expected {expected}, found {parts}")
+        check_compile(self.compile, device, is_split=processes * parts > 1)
+
+
+@dataclass
+class History:
+    """What a run measured; plots take it as it is.
+
+    Attributes:
+        steps, loss, lr: a number for each step, steps counted from 0; the rate that it was made at.
+        eval_steps, test_accuracy, test_loss: of each test, after so many steps.
+        images_per_second: of training alone, without tests and files and without the first step of
+            each process, which compiles: ``timed_steps`` in ``timed_seconds``.
+        seconds: of training alone, with those first steps.
+        wall_seconds: with tests and files too; of a run that was killed, from its last state on.
+        skipped_steps: of fp16, those whose gradient was infinite: they changed no weight.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    eval_steps: list[int] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)
+    test_loss: list[float] = field(default_factory=list)
+    images_per_second: float = 0.0
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
+    skipped_steps: list[int] = field(default_factory=list)
+
+    def lines(self, first_step: int = 0, first_test: int = 0) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl from some step and test on, where steps count from 1."""
+        measured = zip(self.steps, self.loss, self.lr, strict=True)
+        scored = zip(self.eval_steps, self.test_accuracy, self.test_loss, strict=True)
+        steps: list[dict[str, Any]] = []
+        for step, loss, lr in measured:
+            skipped = {"skipped": True} if step in self.skipped_steps else {}
+            steps.append({"step": step + 1, "loss": loss, "lr": lr} | skipped)
+        tests = [{"step": n, "test_accuracy": a, "test_loss": loss} for n, a, loss in scored]
+        # A step before the test that follows it.
+        return sorted(steps[first_step:] + tests[first_test:], key=lambda line: line["step"])
 
 
 class Run:
-    """A loop with its tests, its bar and its files; process 0 alone has bar and files.
+    """A run in progress: what a step needs and changes, and the files that are kept of it.
 
-    Raises:
-        ValueError: there is a state of another run, or a damaged one.
+    Process 0 alone has bar and files.
+
+    Args:
+        model, data, recipe, options: as ``train`` takes them; the model is moved to the device.
     """
 
-    def __init__(self, loop: Loop, options: Options, folder: RunFolder | None) -> None:
-        self.loop, self.options, self.folder = loop, options, folder
-        self.first = distributed.rank() == 0
-        recipe, config, data = loop.recipe, loop.model.config, loop.data
-        origin = options.origin
-        self.settings = state.settings_of(recipe, config, data, loop.precision, origin)
-        self.shown: dict[str, str] = {}
-        self.scorer = Scorer(
-            loop.weights(), data, loop.precision, options.compile, options.eval_batch_size
-        )
-        self.state_path, self.read_every = options.state_path, options.steps_a_reading
-        self._asked_at = time.perf_counter()
-        if options.resume:
-            self._resume()
-        self._started_at = loop.step
-        if folder is not None:
-            about = {"torch": torch.__version__, "device": describe_device(loop.device)}
-            classes = list(data.classes)
-            folder.open({**self.settings, **about, "classes": classes}, loop.history)
+    def __init__(self, model: MlpMixer, data: ImageData, recipe: Recipe, options: Options) -> None:
+        self.recipe, self.options = recipe, options
+        self.device = pick_device(options.device)
+        self.precision = pick_precision(self.device, options.precision)
+        self.first, folder = distributed.rank() == 0, options.output_dir
+        self.folder = Path(folder) if self.first and folder is not None else None
+        self.settings: dict[str, Any] = {
+            "recipe": asdict(recipe),
+            "model": asdict(model.config),
+            "data": data.identity(),
+            "precision": self.precision,
+            "origin": options.origin,
+        }
+        self.model, self.data = model.to(self.device).train(), data.to(self.device)
+        self.batches = Batches(self.data, recipe, model.config)
+        self.optimizers = build_optimizers(model, recipe, fused=self.precision != "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.average = copy.deepcopy(model) if recipe.ema_decay else None
+        # What is called in a step: the model, in DDP and compiled if asked for.
+        self.forward: Any = model
+        if distributed.world_size() > 1:
+            self.forward = DistributedDataParallel(model)
+        self.no_exchange = getattr(self.forward, "no_sync", nullcontext)
+        if options.compile:
+            # Of a ninth version of a function torch makes no code, without a word.
+            torch.compiler.reset()
+            mode = options.compile if isinstance(options.compile, str) else None
+            self.forward = torch.compile(self.forward, mode=mode, dynamic=False)
+        self.parts = options.gradient_accumulation_steps or self._parts_on_a_cpu()
+        self.history = History()
+        self.step = self.started_at = 0
+        self.good_step: int | None = None
+        # The signal that asks this process to stop; and whether any process was asked.
+        self.asked, self.stopping = 0, False
+        self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
+        self.bar = tqdm(disable=True)
+        self._measured: list[tuple[int, float, Tensor, Tensor]] = []
+        self._logged = (0, 0)
+        self._clock = self._began = time.perf_counter()
 
-    def _resume(self) -> None:
-        """Go on from the state, if it is there; process 0 reads it for all."""
-        path = self.state_path
-        if path is None:
-            return
-        there = self.first and path.exists()
-        found = distributed.broadcast(state.read_state(path) if there else None)
-        if found is None:
-            return
-        arrays, meta = found
-        check_settings(path, meta, self.settings, self.loop.recipe)
-        loop = self.loop
-        state.restore(arrays, loop.model, loop.optimizers, loop.ema)
-        loop.scaler.load_state_dict(meta["scaler"])
-        loop.history = History(**meta["history"])
-        loop.step = meta["step"]
-        self._keep_parts(meta.get("parts", loop.accumulation))
-        self._note_good_state(path)
-
-    def _keep_parts(self, parts: int) -> None:
-        """Unless it was asked for: another number of parts adds up, and draws, in another order."""
-        loop, options = self.loop, self.options
-        share = loop.recipe.batch_size // distributed.world_size()
-        chosen = options.gradient_accumulation_steps is not None or options.compile in GRAPH_MODES
-        if chosen or share % parts or parts == loop.accumulation:
-            return
-        loop.accumulation = parts
+    def _parts_on_a_cpu(self) -> int:
+        image = activation_bytes(self.model.config, self.precision, "cpu")
+        own = self.recipe.batch_size // distributed.world_size()
+        parts = math.ceil(own / max(1, CPU_ACTIVATIONS // image))
+        if self.device.type != "cpu" or parts == 1:
+            return 1
         if self.first:
-            print(f"a batch goes on in {parts} parts of {share // parts} images, as it began")
+            print(f"a batch goes in {parts} parts, of at most 4 GB of activations")
+        return parts
 
-    def to_the_end(self) -> History:
-        """Make the steps that are left; returns the history of all."""
-        loop, total = self.loop, self.loop.recipe.num_steps
-        with ExitStack() as stack:
-            self.bar = stack.enter_context(self._bar(total))
-            stack.enter_context(tf32(loop.device))
-            interrupt = stack.enter_context(FinishStep())
-            while loop.step < total:
-                loop.run_step()
-                self.bar.update()
-                stop = self._read(interrupt)
-                self._test_and_show()
-                self._save(stop > 0)
-                if stop and loop.step < total:
-                    raise Stopped(self._stopped(total), stop)
-            # Where the end was moved to where the run stood already.
-            if loop.history.eval_steps[-1:] != [total]:
-                self._test_and_show()
-        self._note_wall_time()
-        loop.finish()
-        if self.folder is not None:
-            chance = 1 / len(loop.data.classes)
-            self.folder.finish(loop.history, loop.weights(), chance)
-        return loop.history
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        """Those of all optimisers."""
+        return (group for optimizer in self.optimizers for group in optimizer.param_groups)
 
-    def _bar(self, total: int) -> tqdm:
-        hidden = not (self.options.progress and self.first)
-        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 1.0}
-        return tqdm(total=total, initial=self.loop.step, disable=hidden, **look)
+    def is_due(self, every: int | None) -> bool:
+        """Whether something is done after this step that is done every so often, and at the end."""
+        return self.step == self.recipe.num_steps or bool(every and self.step % every == 0)
 
-    def _is_due(self, every: int | None) -> bool:
-        step = self.loop.step
-        return step == self.loop.recipe.num_steps or bool(every and step % every == 0)
+    def note(self, step: int, rate: float, loss: Tensor, norm: Tensor) -> None:
+        """A step is made; its loss and its gradient's norm stay on the device until ``read``."""
+        self._measured.append((step, rate, loss, norm))
+        self.step = step + 1
 
-    def _read(self, interrupt: FinishStep) -> int:
-        """Read what was measured, where that is due; returns the signal that asks to stop, or 0.
+    def is_time_to_read(self) -> bool:
+        """Every so often, before what needs it, and after the first step, which compiles.
 
-        The first step of a process is read at once: it compiles, and is not counted as speed. One
-        process stops without waiting, several of them have to agree.
+        One process stops without waiting, several of them have to agree.
         """
-        options, loop = self.options, self.loop
-        alone = distributed.world_size() == 1
-        due = any(map(self._is_due, (self.read_every, options.eval_every, options.save_every)))
-        if due or loop.step == self._started_at + 1 or (alone and interrupt.asked):
-            loop.read()
-            # The same answer in all processes.
-            return distributed.largest(interrupt.asked, loop.device)
-        return 0
+        every = (self.read_every, self.options.eval_every, self.options.save_every)
+        asked = self.asked and distributed.world_size() == 1
+        return bool(asked or self.step == self.started_at + 1 or any(map(self.is_due, every)))
 
-    def _test_and_show(self) -> None:
-        loop, history = self.loop, self.loop.history
-        if self._is_due(self.options.eval_every):
-            accuracy, test_loss = self.scorer.test()
-            history.eval_steps.append(loop.step)
-            history.test_accuracy.append(accuracy)
-            history.test_loss.append(test_loss)
-            self.shown["accuracy"] = f"{accuracy:.4f}"
-            if not self.bar.disable:
-                line = f"step {loop.step}: loss {history.loss[-1]:.4f}"
-                self.bar.write(f"{line}, test accuracy {accuracy:.4f}{self._skipped()}")
-        if history.loss and self._is_due(10):
-            history.note_speed(loop.recipe.batch_size)
-            speed = f"{history.images_per_second:.0f}"
-            self.shown |= {"loss": f"{history.loss[-1]:.3f}", "images_per_s": speed}
-            self.bar.set_postfix(self.shown)
-        if self.folder is not None:
-            self.folder.log(history, loop.weights())
+    def read(self) -> None:
+        """Put what was measured since the last call into the history; waits for the device.
 
-    def _skipped(self) -> str:
-        count = len(self.loop.history.skipped_steps)
-        return f", {count} steps skipped by fp16's scaler so far" if count else ""
-
-    def _save(self, must: bool) -> None:
-        options, loop = self.options, self.loop
-        if not (must or self._is_due(options.save_every)):
+        Raises:
+            TrainingError: a loss or a gradient was not finite; names the first such step.
+        """
+        if not self._measured:
             return
-        refuse_diverged(loop.model, loop.data, loop.precision, loop.step, loop.last_good_state)
-        if self.state_path is not None and self.first:
-            self._note_wall_time()
-            loop.history.note_speed(loop.recipe.batch_size)
-            history = asdict(loop.history)
-            more = {"step": loop.step, "history": history, "parts": loop.accumulation}
-            meta = {**self.settings, **more, "scaler": loop.scaler.state_dict()}
-            arrays = state.collect(loop.model, loop.optimizers, loop.ema)
-            state.write_state(self.state_path, arrays, meta)
-            self._note_good_state(self.state_path)
+        steps, rates, *numbers = zip(*self._measured, strict=True)
+        losses, norms = torch.stack([torch.stack(some) for some in numbers]).tolist()
+        seconds = time.perf_counter() - self._clock
+        self._measured = []
+        *sums, asked = distributed.all_sum([*losses, float(self.asked)], self.device)
+        losses = [loss / distributed.world_size() for loss in sums]
+        # With fp16 an infinite gradient is ordinary, until the scale is too small to be halved.
+        may_skip = self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
+        for step, loss, norm in zip(steps, losses, norms, strict=True):
+            if not (math.isfinite(loss) and (math.isfinite(norm) or may_skip)):
+                raise self._diverged(step + 1, f"the loss is {loss}, its gradient's norm {norm}")
+        history, self.stopping = self.history, asked > 0
+        history.steps += steps
+        history.lr += rates
+        history.loss += losses
+        skipped = zip(steps, norms, strict=True)
+        history.skipped_steps += [step for step, norm in skipped if not math.isfinite(norm)]
+        history.seconds += seconds
+        if steps[0] != self.started_at:
+            history.timed_steps += len(steps)
+            history.timed_seconds += seconds
+        # There may be nothing but first steps to go by.
+        timed = history.timed_steps, history.timed_seconds
+        made, spent = timed if timed[0] else (len(history.steps), history.seconds)
+        history.images_per_second = made * self.recipe.batch_size / max(spent, 1e-9)
+        self._log()
 
-    def _note_good_state(self, path: Any) -> None:
-        kept = f"the state after step {self.loop.step} is good and stays in {path}"
-        self.loop.last_good_state = kept
+    def _diverged(self, step: int, what: str) -> TrainingError:
+        kept = "no state had been written yet"
+        if self.good_step is not None:
+            kept = f"the state after step {self.good_step} is good and stays in {self.folder}"
+        advice = "Start again under another name with a lower learning rate or a longer warm-up"
+        return TrainingError(f"step {step}: {what}; {kept}. {advice}")
 
-    def _note_wall_time(self) -> None:
-        now = time.perf_counter()
-        self.loop.history.wall_seconds += now - self._asked_at
-        self._asked_at = now
+    def test(self) -> None:
+        """Score the weights that count on the test set, every image once, over all processes.
 
-    def _stopped(self, total: int) -> str:
-        path = self.state_path
-        kept = f"; {path} holds it, resume goes on from there" if path is not None else ""
-        return f"stopped after step {self.loop.step} of {total}{kept}"
+        The model runs uncompiled: a compiler that is wrong would give a wrong accuracy.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        own = slice(distributed.rank(), None, distributed.world_size())
+        images, labels = self.data.x_test[own], self.data.y_test[own]
+        weights, options, history = self.average or self.model, self.options, self.history
+        right = loss = count = 0.0
+        if len(labels):
+            size, kind = options.eval_batch_size, self.precision
+            scores = evaluate(weights, images, labels, batch_size=size, precision=kind)
+            count = scores.num_images
+            right, loss = round(scores.accuracy * count), scores.loss * count
+        right, loss, count = distributed.all_sum([right, loss, count], self.device)
+        if not math.isfinite(loss):
+            raise self._diverged(self.step, f"the loss on the test images is {loss} after it")
+        history.eval_steps.append(self.step)
+        history.test_accuracy.append(right / count)
+        history.test_loss.append(loss / count)
+        self._log()
+        if self.folder and history.test_accuracy[-1] == max(history.test_accuracy):
+            save_npz(weights, self.folder / "best.npz")
+        if not self.bar.disable:
+            accuracy = f"test accuracy {history.test_accuracy[-1]:.4f}"
+            self.bar.write(f"step {self.step}: loss {history.loss[-1]:.4f}, {accuracy}")
+        self._clock = time.perf_counter()
+
+    def save(self) -> None:
+        """Write the state, whole or not at all.
+
+        Raises:
+            TrainingError: it holds a number that is not finite; the last one stays.
+        """
+        average = None if self.average is None else self.average.state_dict()
+        tensors = [*self.model.state_dict().values(), *(average or {}).values()]
+        for optimizer in self.optimizers:
+            tensors += [value for state in optimizer.state.values() for value in state.values()]
+        if not all(tensor.isfinite().all() for tensor in tensors if torch.is_tensor(tensor)):
+            raise self._diverged(self.step, "a weight is not finite after it")
+        if self.folder is not None:
+            self.history.wall_seconds = time.perf_counter() - self._began
+            state = {
+                "settings": self.settings,
+                "step": self.step,
+                "parts": self.parts,
+                "history": asdict(self.history),
+                "scaler": self.scaler.state_dict(),
+                "model": self.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "average": average,
+            }
+            with replacing(self.folder / STATE) as file:
+                torch.save(state, file)
+            self.good_step = self.step
+        self._clock = time.perf_counter()
+
+    def stop_if_asked(self) -> None:
+        """Raise ``Stopped``, with the state written, if a signal asked for it."""
+        if self.stopping and self.step < self.recipe.num_steps:
+            self.save()
+            kept = f"; {self.folder / STATE} holds it" if self.folder else ""
+            stopped = f"stopped after step {self.step} of {self.recipe.num_steps}{kept}"
+            raise Stopped(stopped, self.asked or signal.SIGTERM)
+
+    def resume(self) -> None:
+        """Go on from the state, if it is there; process 0 reads it for all.
+
+        Raises:
+            ValueError: it is damaged, or of a run with other settings.
+        """
+        path = self.folder / STATE if self.folder else None
+        saved = distributed.broadcast(_read_state(path) if path and path.exists() else None)
+        if saved is None:
+            return
+        if differing := _differences(saved["settings"], self.settings):
+            found = "; ".join(differing)
+            hint = "resume with what is there, or start a run under another name"
+            raise ValueError(f"{path}: the run there has other settings: {found}; {hint}")
+        self.model.load_state_dict(saved["model"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.history = History(**saved["history"])
+        self.step = self.started_at = self.good_step = saved["step"]
+        self._began -= self.history.wall_seconds
+        # Another number of parts adds up, and draws, in another order.
+        self.parts = self.options.gradient_accumulation_steps or saved["parts"]
+
+    def open_folder(self) -> None:
+        """Write the settings and what was measured before; a killed run's later lines go."""
+        if self.folder is None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Nobody else writes here, so whoever began these files is no more.
+        for left in self.folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
+        data = {"name": self.data.name, **self.settings["data"]}
+        about = {"torch": torch.__version__, "device": describe_device(self.device)}
+        config = {**self.settings, "data": data, **about, "classes": list(self.data.classes)}
+        write_text(self.folder / "config.json", json.dumps(config, indent=1) + "\n")
+        lines = [json.dumps(line) + "\n" for line in self.history.lines()]
+        write_text(self.folder / "metrics.jsonl", "".join(lines))
+        self._logged = len(self.history.steps), len(self.history.eval_steps)
+        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
+
+    def _log(self) -> None:
+        """Show and write what is new in the history."""
+        history = self.history
+        lines = history.lines(*self._logged)
+        self._logged = len(history.steps), len(history.eval_steps)
+        shown = {"loss": history.loss[-1], "images_per_s": round(history.images_per_second)}
+        self.bar.set_postfix(shown, refresh=False)
+        if self.folder is not None:
+            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+            for line in lines:
+                for name in _BOARD.keys() & line.keys():
+                    self.board.add_scalar(_BOARD[name], line[name], line["step"])
+        self._clock = time.perf_counter()
+
+    def finish(self) -> None:
+        """Leave the weights that count in the model, then write results, and last the picture."""
+        history = self.history
+        history.wall_seconds = time.perf_counter() - self._began
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state_dict())
+        self.model.eval()
+        if self.folder is None:
+            return
+        self.board.close()
+        save_npz(self.model, self.folder / "model.npz")
+        write_text(self.folder / "history.json", json.dumps(asdict(history)))
+        tests = history.eval_steps, history.test_accuracy
+        try:
+            from mixer import drawing
+
+            chance = 1 / len(self.data.classes)
+            figure = drawing.training(history.steps, history.loss, *tests, chance=chance)
+            drawing.save_figure(figure, self.folder / "curves.png")
+        except Exception as error:  # The results are written; matplotlib may raise anything.
+            warnings.warn(f"{self.folder}: no curves.png ({format_error(error)})", stacklevel=3)
 
 
-def check_settings(
-    path: Any, meta: Mapping[str, Any], settings: Mapping[str, Any], recipe: Recipe
-) -> None:
-    """Whether a run may go on under these settings: the same, or with its end moved.
+def train(
+    model: MlpMixer,
+    data: ImageData,
+    recipe: Recipe,
+    options: Options | None = None,
+    **changes: Any,
+) -> History:
+    """Train ``model`` in place and return what was measured.
 
-    Another number of steps, or of steps in which the rate falls, is allowed if every step made so
-    far would have had the same rate; the run then is what it would have been if planned so.
+    With weight averaging the model ends with the averaged weights. Under ``torchrun``, inside
+    ``distributed.joined``, all processes call this alike: each trains on its own part of every
+    batch (PyTorch's DDP) and scores its own part of the test set; process 0 writes the files. Steps
+    and losses are those of a single process, but for draws that each process makes for its own
+    images (mixup, RandAugment, dropout, stochastic depth). Torch's global random generators are
+    left as they were.
+
+    Args:
+        model, data: the head has at least as many classes as the data; images of another size are
+            resized.
+        recipe: how to train.
+        options, changes: ``Options``, and any of its fields.
 
     Raises:
-        ValueError: it may not; says which settings differ, and why the end cannot be moved.
+        ValueError: model, data, recipe and options do not fit together, ``resume`` with other
+            settings, or another process is at work on the same run; ``UnreadablePhoto``, once the
+            state was written.
+        TrainingError: the loss is not finite, or the memory does not suffice.
+        OSError: the run folder cannot be written.
+        KeyboardInterrupt: a signal (``Stopped``), once the step was finished and the state written.
     """
-    saved = {name: meta[name] for name in settings if name in meta}
-    planned = dict(saved.get("recipe") or {})
-    moved = {name: planned.get(name) for name in state.END if planned.get(name) is not None}
-    then = {**settings["recipe"], **moved}
-    differing = state.differences(saved, {**settings, "recipe": then})
-    ends = state.differences({"recipe": planned}, {"recipe": settings["recipe"]})
-    if differing:
-        others = "; ".join(state.differences(saved, settings))
-        raise ValueError(f"{path}: the run there has other settings: {others}")
-    if not ends:
-        return
-    old, made = Recipe(**then), meta["step"]
-    apart = [n for n in range(made) if old.learning_rate_at(n) != recipe.learning_rate_at(n)]
-    changed = "; ".join(ends)
-    hint = "start a new run from its model.npz, with --keep_head"
-    if recipe.num_steps < made:
-        raise ValueError(f"{path}: the run there has made {made} steps already ({changed})")
-    if apart:
-        was, would = (r.learning_rate_at(apart[-1]) for r in (old, recipe))
-        why = f"at step {apart[-1] + 1} its rate was {was:.3g} and would have been {would:.3g}"
-        raise ValueError(f"{path}: the run there has other settings: {changed}; {why}; {hint}")
+    options = replace(options or Options(), **changes)
+    options.check(recipe)
+    _check_inputs(model, data, recipe)
+    with ExitStack() as stack:
+        if options.output_dir is not None and distributed.rank() == 0:
+            stack.enter_context(_own_folder(Path(options.output_dir), options.resume))
+        stack.enter_context(forked_rng(pick_device(options.device)))
+        stack.enter_context(tf32(pick_device(options.device)))
+        run = Run(model, data, recipe, options)
+        if options.resume:
+            run.resume()
+        run.open_folder()
+        hidden = not (options.progress and run.first)
+        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 1.0, "disable": hidden}
+        run.bar = tqdm(train_steps(run), total=recipe.num_steps, initial=run.step, **look)
+        stack.enter_context(_signals_noted(run))
+        try:
+            for _ in run.bar:
+                pass
+        except UnreadablePhoto:
+            # Of several processes the others are in the midst of a step.
+            if distributed.world_size() == 1:
+                run.read()
+                run.save()
+            raise
+        run.finish()
+    return run.history
+
+
+def finetune(
+    model: MlpMixer,
+    data: ImageData,
+    recipe: str | Recipe = "cifar10-100_500",
+    **options: Any,
+) -> History:
+    """Fine-tune ``model`` in place: ``train`` with a recipe by name.
+
+    Args:
+        model: mostly from ``mixer.from_npz(path, num_classes=len(data.classes))``.
+        data: from ``mixer.data.load_data``.
+        recipe: a key of ``RECIPES`` or a ``Recipe``.
+        options: fields of ``Options``, such as ``output_dir``, ``precision`` or ``eval_every``.
+
+    Raises:
+        ValueError: an unknown recipe, and what ``train`` raises.
+    """
+    return train(model, data, get_recipe(recipe), **options)
+
+
+def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe) -> None:
+    if other := {p.dtype for p in model.parameters()} - {torch.float32}:
+        hint = "model.float() makes them such, and precision says what is computed in"
+        raise ValueError(f"model: expected float32 weights, found {other.pop()}; {hint}")
+    needed, there = len(data.classes), model.config.num_classes
+    if needed > there:
+        hint = f"make the model with num_classes={needed}"
+        raise ValueError(f"classes: {data.name} has {needed}, the head only {there}; {hint}")
+    for rate in ("dropout", "stochastic_depth"):
+        wanted, built = getattr(recipe, rate), getattr(model.config, rate)
+        if wanted not in (0, built):
+            raise ValueError(f"{rate}: expected a model built with {wanted}, found {built}")
+    used = data.y_train[: int(len(data.y_train) * recipe.train_fraction)]
+    if not len(used) or not len(data.y_test):
+        found = f"{len(used)} to train on, {len(data.y_test)} to test"
+        raise ValueError(f"data: expected images, found {found}")
+    if unseen := set(data.y_train.tolist()) - set(used.tolist()):
+        names = ", ".join(data.classes[label] for label in sorted(unseen))
+        share = f"the first {recipe.train_fraction:.0%} of the training images hold none of {names}"
+        warnings.warn(f"train_fraction: {share}", stacklevel=3)
+
+
+@contextmanager
+def _own_folder(path: Path, resume: bool) -> Iterator[None]:
+    """Inside, no other process writes this run; a run that is there is not overwritten."""
+
+    def refuse() -> None:
+        hint = "wait for it, or choose another name"
+        raise ValueError(f"{path}: another process is at work on this run; {hint}")
+
+    check_writable(path, "run folder")
+    with locked(path / f".{STATE}.lock", refuse):
+        # A version before this one wrote state.npz, and alone can go on with it.
+        held = [name for name in (STATE, "state.npz", "model.npz") if (path / name).exists()]
+        if held and not (resume and held[0] == STATE):
+            hint = "resume goes on with it, " if held[0] == STATE else ""
+            raise ValueError(
+                f"{path}: holds a run ({held[0]}); {hint}another name starts a new one"
+            )
+        yield
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of many kinds
+            hint = "start again under another name"
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{path}: damaged ({reason}); {hint}") from error
+
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The settings that differ, each as ``name: then, now``."""
+    found = []
+    for name in {**saved, **now}:
+        before, value = saved.get(name), now.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            found += _differences(before, value, f"{name}.")
+        elif before != value:
+            # Of a check sum there is nothing to read.
+            is_sum = name.endswith("sha256")
+            values = "another one" if is_sum else f"{before} there, {value} now"
+            found.append(f"{prefix}{name}: {values}")
+    return found
+
+
+@contextmanager
+def _signals_noted(run: Run) -> Iterator[None]:
+    """Inside, signals are noted, and the step at hand is finished; a second one stops at once."""
+
+    def ask(signum: int, frame: object) -> None:
+        # torchrun hands on a signal that each process had already.
+        if run.asked and distributed.world_size() == 1:
+            raise Stopped("stopped at once", signum)
+        run.asked = signum
+
+    handlers: dict[int, Any] = {}
+    # Windows lacks some of them, and outside the main thread none arrives.
+    if threading.current_thread() is threading.main_thread():
+        known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        handlers = {number: signal.getsignal(number) for number in known}
+    # Those that are ignored stay so, as ``nohup`` wants.
+    handlers = {n: handler for n, handler in handlers.items() if handler != signal.SIG_IGN}
+    try:
+        for number in handlers:
+            signal.signal(number, ask)
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -18,26 +18,12 @@ def record(request):
     return json.loads(request.param.read_text(encoding="utf-8")) | {"name": request.param.stem}
 
 
-def test_every_checkpoint_has_a_record():
-    assert {path.stem for path in RECORDS} == {p.stem for p in FOLDER.glob("Mixer-*.npz")}
-    assert (FOLDER / "Mixer-Nano_4.json").exists()
-
-
 def test_small_half_precision_and_of_the_official_layout(record):
     path = mixer.bundled(record["name"])
     assert path.stat().st_size < 3_000_000
     with np.load(path, allow_pickle=False) as file:
         assert {file[name].dtype for name in file.files} == {np.dtype(np.float16)}
         assert "MixerBlock_7/channel_mixing/Dense_1/kernel" in file.files
-
-
-def test_architecture(record):
-    model = mixer.from_npz(mixer.bundled(record["name"]))
-    assert (
-        model.config
-        == mixer.create_model(record["model"], num_classes=len(record["classes"])).config
-    )
-    assert sum(p.numel() for p in model.parameters()) < 1_200_000
 
 
 def test_the_record_s_command_and_recipe_are_the_package_s(record):
@@ -60,8 +46,3 @@ def test_the_recorded_accuracy_is_reproduced(record):
     scores = evaluate(model, data.x_test[:count], data.y_test[:count])
     assert scores.num_images == count
     assert scores.accuracy == pytest.approx(record["subset_accuracy"], abs=0.001)
-
-
-def test_it_learned_something(record):
-    # Five times better than guessing.
-    assert record["accuracy"] > 5 / len(record["classes"])

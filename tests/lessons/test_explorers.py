@@ -5,18 +5,38 @@ import io
 from collections.abc import Callable
 
 import ipywidgets
-import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torch.nn import functional
 
-from mixer.lessons import explorers, plots
+from mixer.config import MixerConfig
+from mixer.lessons import analysis, explorers, plots
+from mixer.model import MlpMixer
 
-IMAGE = torch.linspace(-1, 1, 3 * 64 * 64).reshape(3, 64, 64)
+CONFIG = MixerConfig(4, 2, 12, 8, 16, num_classes=3, image_size=(8, 12))
+IMAGES = torch.rand(8, 3, 8, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+LABELS = torch.arange(8) % 3
+CLASSES = ("cat", "dog", "ship")
+
+
+def random_model(seed: int = 0) -> MlpMixer:
+    torch.manual_seed(seed)
+    model = MlpMixer(CONFIG).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
 EXPLORERS: dict[str, Callable[[], explorers.Explorer]] = {
-    "patch_explorer": lambda: explorers.patch_explorer(IMAGE),
-    "mixing_table": explorers.mixing_table,
+    "units": lambda: explorers.unit_explorer(
+        {"ours": random_model(), "other": random_model(1)}, IMAGES
+    ),
+    "influence": lambda: explorers.influence_explorer(random_model(), IMAGES[:2]),
+    "permutations": lambda: explorers.permutation_explorer(
+        random_model(), IMAGES, LABELS, CLASSES, orders=2
+    ),
 }
 
 
@@ -55,26 +75,20 @@ def test_picture_and_sentence_follow_a_control() -> None:
     assert bytes(explorer.picture.value) == before
 
 
-def test_set_draws_once() -> None:
+def test_set_draws_once_and_follows_after_a_mistake() -> None:
     explorer, drawn = counting()
     explorer.set(number=1, other=5)
     assert drawn == [4, 1]
     assert explorer.values == {"number": 1, "other": 5}
-    assert "The sum is 6" in explorer.sentence.value
-
-
-def test_set_goes_on_following_after_a_mistake() -> None:
-    explorer, drawn = counting()
     with pytest.raises(KeyError):
         explorer.set(nothing=1)
     explorer.controls["number"].value = 2
     assert drawn[-1] == 2
 
 
-def test_invitation_names_the_controls() -> None:
-    explorer, _ = counting()
-    _, metadata = explorer._repr_mimebundle_()
-    assert metadata["image/png"]["alt"].endswith("to change it: a number, another.")
+def all_of(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    children = getattr(widget, "children", ())
+    return [widget, *[inner for child in children for inner in all_of(child)]]
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
@@ -84,102 +98,84 @@ def test_output_holds_the_live_view_and_a_still_picture(name: str) -> None:
     assert data[explorers.WIDGET_VIEW]["model_id"] == explorer.model_id
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
     live = Image.open(io.BytesIO(explorer.picture.value))
-    # The invitation stands under the picture
+    # The invitation stands under the picture.
     assert still.height > live.height
     assert 600 < still.width < 1000
     alt = metadata["image/png"]["alt"]
     assert alt.startswith(explorer.say(**explorer.values))
-    assert explorers.INVITATION in alt
+    assert alt.endswith(f"{explorers.INVITATION} {explorer.invite}.")
     assert data["text/plain"] == f"<Figure: {alt}>"
-
-
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_output_is_the_same_each_time(name: str) -> None:
-    first, second = (EXPLORERS[name]()._repr_mimebundle_()[0] for _ in range(2))
-    assert {key: first[key] for key in ("image/png", "text/plain")} == {
-        key: second[key] for key in ("image/png", "text/plain")
-    }
-
-
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_no_picture_has_a_tooltip(name: str) -> None:
-    # JupyterLab cannot show an ipywidgets.Image with one: its view asks for the length of a missing
-    # description.
-    def all_of(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-        return [
-            widget,
-            *[inner for child in getattr(widget, "children", ()) for inner in all_of(child)],
-        ]
-
-    parts = all_of(EXPLORERS[name]())
-    assert any(isinstance(part, ipywidgets.Image) for part in parts)
+    again = EXPLORERS[name]()._repr_mimebundle_()[0]
+    assert (again["image/png"], again["text/plain"]) == (data["image/png"], data["text/plain"])
+    # JupyterLab cannot show an ipywidgets.Image with a tooltip, and what an Output widget prints
+    # would end up in the notebook.
+    parts = all_of(explorer)
     assert not [part for part in parts if isinstance(part, ipywidgets.Image) and part.tooltip]
     assert not [part for part in parts if isinstance(part, ipywidgets.Output)]
 
 
-def test_patch_explorer_says_what_a_size_costs() -> None:
-    explorer = explorers.patch_explorer(torch.zeros(3, 224, 224))
-    slider = explorer.controls["patch"]
-    assert [size for _, size in slider._options_full] == [4, 7, 8, 14, 16, 28, 32, 56, 112]
-    assert "S = 196 tokens, each made from 768 numbers" in explorer.sentence.value
-    # B/16 without its head, as the official code has it
-    assert "12.6 billion" in explorer.sentence.value
-    slider.value = 32
-    assert "S = 49 tokens" in explorer.sentence.value
-    assert "3.24 billion" in explorer.sentence.value
+def test_unit_explorer_shows_the_unit_at_each_place() -> None:
+    explorer = EXPLORERS["units"]()
+    grids = analysis.token_mixing_units(random_model(1), 1)
+    directions = functional.normalize(grids.flatten(1), dim=1)
+    opposite = (directions @ directions.T).min(1).values
+    agree, spread = analysis.neighbours_agree(grids), analysis.spread(grids)
+    for sort, value in (
+        ("smoothest first", -agree),
+        ("most local first", spread),
+        ("most opposite first", opposite),
+    ):
+        explorer.set(model="other", block=2, sort=sort, place=3)
+        unit = int(value.argsort()[2])
+        said = explorer.sentence.value.replace("−", "-")
+        assert f"other: block 2, unit {unit + 1}. Neighbours agree by {agree[unit]:.2f}" in said
+        assert f"spread {spread[unit]:.2f}" in said and f"unit {opposite[unit]:+.2f}." in said
+    before = bytes(explorer.picture.value)
+    explorer.controls["photo"].value = 3
+    assert bytes(explorer.picture.value) != before
 
 
-def test_patch_explorer_refuses_what_it_cannot_cut() -> None:
-    with pytest.raises(ValueError, match="image: expected a square one, found 8 × 12"):
-        explorers.patch_explorer(torch.zeros(3, 8, 12))
-    with pytest.raises(ValueError, match="model: expected one of"):
-        explorers.patch_explorer(IMAGE, "Mixer-XXL")
+def test_influence_explorer_reads_both_ways() -> None:
+    explorer = EXPLORERS["influence"]()
+    found = analysis.influence_by_depth(random_model(), IMAGES[1:2], probes=1)[1:].square()
+    for direction, axis in zip(explorer.controls["direction"].options, (1, 2), strict=True):
+        explorer.set(patch=5, photo=2, direction=direction)
+        own = (found.select(axis, 4)[:, 4] / found.sum(3 - axis)[:, 4]).tolist()
+        said = explorer.sentence.value
+        assert "Token 5, row 2, column 2:" in said
+        assert f"{own[0]:.0%} of the influence" in said and f"{own[-1]:.0%} after block 2." in said
 
 
-def test_mixing_table_shows_what_each_layer_touches() -> None:
-    explorer = explorers.mixing_table()
-    sentence = (
-        "your change {}, token-mixing MLP {}, channel-mixing MLP {}, LayerNorm {}, "
-        "LayerNorm + token mixing {}"
-    )
-    assert sentence.format(1, 4, 5, 5, 20) in explorer.sentence.value
-    # The same column as the first change
-    explorer.controls["token_3_channel_2"].value += 1
-    assert sentence.format(2, 4, 10, 10, 20) in explorer.sentence.value
-    (reset,) = [
-        part for part in explorer.children[0].children if isinstance(part, ipywidgets.Button)
-    ]
-    reset.click()
-    assert sentence.format(0, 0, 0, 0, 0) in explorer.sentence.value
+def test_a_click_on_a_patch_moves_the_slider() -> None:
+    explorer = EXPLORERS["influence"]()
+    buttons = [part for part in all_of(explorer) if isinstance(part, ipywidgets.Button)]
+    assert len(buttons) == 6 and buttons[4].description == "●"
+    buttons[2].click()
+    assert explorer.values["patch"] == 3 and "Token 3, row 1, column 3" in explorer.sentence.value
+    assert [button.description for button in buttons].count("●") == 1
+    color = buttons[0].style.button_color
+    explorer.controls["photo"].value = 2
+    assert buttons[0].style.button_color != color
 
 
-def test_mixing_table_counts_from_one() -> None:
-    explorer = explorers.mixing_table(2, 3)
-    table = explorer.children[0].children[0]
-    labels = [part.value for part in table.children if isinstance(part, ipywidgets.Label)]
-    assert labels == ["", "channel 1", "channel 2", "channel 3", "token 1", "token 2"]
-    assert explorer.controls["token_0_channel_0"].tooltip == "token 1, channel 1"
-
-
-def test_mixing_table_leaves_the_random_state_alone() -> None:
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    explorers.mixing_table(3, 2)
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_choices_take_pairs_and_values() -> None:
-    assert explorers.choices("x", [("one", 1), ("two", 2)]).value == 1
-    assert explorers.choices("x", [3, 4], 4, as_slider=True).value == 4
-    assert explorers.slider("x", 2, 5).value == 2
-
-
-def test_large_pictures_stay_small_files() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
-    assert len(explorers.patch_explorer(noise).picture.value) < 600_000
-
-
-def test_patch_explorer_says_where_no_patch_fits() -> None:
-    with pytest.raises(ValueError, match=r"image: expected a side with a divisor .* found 227"):
-        explorers.patch_explorer(torch.zeros(3, 227, 227))
+def test_permutation_explorer_scores_each_shuffle() -> None:
+    explorer, model = EXPLORERS["permutations"](), random_model()
+    patches = analysis.random_order(6, 2)
+    pixels = analysis.random_order(16, 2)
+    orders = {
+        "patches": analysis.patch_order((8, 12), 4, patches),
+        "pixels inside patches": analysis.patch_order((8, 12), 4, pixels=pixels),
+        "all pixels": analysis.random_order(96, 2),
+        "nothing": torch.arange(96),
+        "patches, weights moved along": torch.arange(96),
+    }
+    assert set(orders) == set(explorer.controls["kind"].options)
+    plain = model(IMAGES).softmax(1)
+    for kind, order in orders.items():
+        explorer.set(kind=kind, order=2, image=4)
+        found = model(analysis.permute_pixels(IMAGES, order)).softmax(1).detach()
+        right = float((found.argmax(1) == LABELS).double().mean())
+        said = explorer.sentence.value
+        assert f"The model says {CLASSES[found[3].argmax()]} ({float(found[3].max()):.0%})" in said
+        assert f"before the shuffle {CLASSES[plain[3].argmax()]}" in said and "it is cat" in said
+        assert f"Accuracy on 8 images: {right:.0%}" in said

@@ -21,8 +21,7 @@ notebook.cifar10_or_digits()
 @pytest.mark.parametrize(
     ("package", "use"),
     [
-        ("scipy", "from mixer.lessons import analysis"),
-        ("ipywidgets", "from mixer.lessons.explorers import patch_explorer"),
+        ("ipywidgets", "from mixer.lessons.explorers import unit_explorer"),
         ("sklearn", DIGITS),
     ],
 )

@@ -1,25 +1,38 @@
-"""The common figures and those of notebooks 1 and 2: what they return and refuse, how they look.
+"""All figures are drawn and fit a page; what the common ones and those of notebooks 1, 2, 4 show.
 
-To store new reference pictures after a wanted change run
-``python tests/lessons/test_plots.py``, then look at them.
+A file ``figures_NAME.py`` beside this one holds ``FIGURES``: name -> a function that draws it. To
+store the reference pictures anew after a wanted change run ``python tests/lessons/test_plots.py``,
+then look at them.
 """
 
 import base64
+import importlib
 import io
-from collections.abc import Callable
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from figures_checkpoints import FIGURES as OF_CHECKPOINTS
+from figures_mixing import FIGURES as OF_MIXING
+from figures_patches import FIGURES as OF_PATCHES
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from pictures import BASELINE, difference, photo, shrunk, stored
+from pictures import BASELINE, difference, photo, pixels, shrunk, stored
 from PIL import Image
 from torch.nn import functional
 
 from mixer.lessons import plots
-from mixer.lessons.plots.grids import cut_into_patches
+from mixer.lessons.plots.patches import cut_into_patches
+
+FIGURES = {
+    name: draw
+    for path in sorted(Path(__file__).parent.glob("figures_*.py"))
+    for name, draw in importlib.import_module(path.stem).FIGURES.items()
+}
 
 
 @pytest.fixture(autouse=True)
@@ -27,75 +40,26 @@ def _style() -> None:
     plots.use_style()
 
 
-def a_row() -> torch.Tensor:
-    change = torch.zeros(3, 4)
-    change[1] = torch.tensor([0.3, -2.0, 0.01, 1.0])
-    return change
-
-
-def filters() -> torch.Tensor:
-    return torch.linspace(-1, 1, 4 * 3 * 16).reshape(4, 3, 4, 4).sin()
-
-
-FIGURES: dict[str, Callable[[], Figure]] = {
-    "image_grid": lambda: plots.image_grid([photo(8)] * 3, ["a", "b", "c"]),
-    "weight_grid": lambda: plots.weight_grid(
-        torch.linspace(-9, 9, 6 * 16).sin().reshape(6, 4, 4), columns=3
-    ),
-    "curves": lambda: plots.curves(
-        [0, 1, 2], {"train": [3, 2, 1], "test": [3, 2.5, 2]}, ylabel="loss"
-    ),
-    "patch_grid": lambda: plots.patch_grid(photo(), 16),
-    "linear_map": lambda: plots.linear_map(a_row(), ["a", "b", "c"], "pixel"),
-    "filter_responses": lambda: plots.filter_responses(
-        photo(), filters(), filters()[:, 0], list("abcd")
-    ),
-    "rgb_filters_compared": lambda: plots.rgb_filters_compared(
-        {"one": filters(), "two": -filters()}, columns=2
-    ),
-    "cost_curves": lambda: plots.cost_curves(
-        [4, 8, 16], {"one": [16, 4, 1], "two": [1, 1, 1]}, "cost"
-    ),
-    "patch_sizes": lambda: plots.patch_sizes(photo(), 8, {4: 100.0, 8: 10.0, 16: 1.0}, "cost"),
-    "token_tables": lambda: plots.token_tables({"before": a_row(), "after": -a_row()}),
-    "change_tables": lambda: plots.change_tables(
-        {"row": a_row(), "nothing": 0 * a_row()}, [(1, 2)]
-    ),
-    "gelus": lambda: plots.gelus(*[np.linspace(-3, 3, 50)] * 2, np.linspace(-3, 3, 50) + 1e-4),
-    "depths": lambda: plots.depths({"one": [1, 10, 100]}, {"one": [1, 0.1, 0.01]}),
-}
-
-
 @pytest.mark.parametrize("name", FIGURES)
-def test_figure_looks_as_it_did(name: str) -> None:
+def test_figure_fits_the_page(name: str) -> None:
     fig = FIGURES[name]()
-    assert isinstance(fig, Figure)
-    picture = shrunk(fig)
-    assert difference(picture, stored(name)) < 4.0
-    # Fits a notebook
-    assert fig.get_size_inches()[0] <= 9.01
-    # The ground is white, in a dark theme too
-    assert (picture[0, -1] > 250).all()
+    assert isinstance(fig, Figure) and fig.get_size_inches()[0] <= 9.01
+    assert plt.get_fignums() == []
+    # A text that runs over the edge would leave ink on the outermost dots.
+    picture = pixels(fig)
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 255).all()
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(BASELINE.glob("*.png"))])
+def test_figure_looks_as_it_did(name: str) -> None:
+    assert difference(shrunk(FIGURES[name]()), stored(name)) < 4.0
 
 
 def test_another_figure_is_noticed() -> None:
-    # As small a change as one should notice: one number with the other sign.
-    change = a_row()
-    change[1, 3] *= -1
-    fig = plots.change_tables({"row": change, "nothing": 0 * change}, [(1, 2)])
+    changed = torch.tensor([[0.0] * 4, [0.3, -2.0, 0.01, -1.0], [0.0] * 4])
+    fig = plots.change_tables({"row": changed, "nothing": 0 * changed}, (1, 2))
     assert difference(shrunk(fig), stored("change_tables")) > 4.0
-
-
-def test_pictures_are_the_same_each_time() -> None:
-    assert plots.to_png(FIGURES["change_tables"]()) == plots.to_png(FIGURES["change_tables"]())
-
-
-def test_figures_leave_nothing_open() -> None:
-    import matplotlib.pyplot as plt
-
-    for make in FIGURES.values():
-        make()
-    assert plt.get_fignums() == []
 
 
 def test_show_gives_one_picture_with_its_text() -> None:
@@ -108,10 +72,26 @@ def test_show_gives_one_picture_with_its_text() -> None:
     assert Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).size == (200, 100)
 
 
-@pytest.mark.parametrize("alt", ["", "  \n"])
-def test_show_wants_a_text(alt: str) -> None:
-    with pytest.raises(ValueError, match="alt: expected a sentence"):
-        plots.show(plots.new_figure(), alt=alt)
+def test_few_colours_are_stored_as_a_palette_and_photos_are_not() -> None:
+    plain = Image.open(io.BytesIO(plots.to_png(OF_MIXING["gelus"]())))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    colourful = Image.open(io.BytesIO(plots.to_png(plots.image_grid([noise], size=3.0))))
+    assert plain.mode == "P" and colourful.mode != "P"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: plots.show(plots.new_figure(), alt=" \n"), "alt: expected a sentence"),
+        (lambda: plots.image_grid([]), "images: expected at least one"),
+        (lambda: plots.image_grid([photo(4)] * 2, ["a"]), "titles: expected 2, .* found 1"),
+        (lambda: plots.patch_grid(photo(48), 5), "patch_size: expected a divisor .* found 5"),
+        (lambda: plots.to_rgb(np.zeros((2, 2, 2))), r"image: expected shape .* \(2, 2, 2\)"),
+    ],
+)
+def test_bad_input_is_named(wrong, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong()
 
 
 def test_to_rgb_reads_every_usual_scale() -> None:
@@ -120,22 +100,35 @@ def test_to_rgb_reads_every_usual_scale() -> None:
     for image in (expected, tensor, tensor.double(), tensor / 255, tensor / 127.5 - 1):
         np.testing.assert_array_equal(plots.to_rgb(image), expected)
     assert plots.to_rgb(expected[..., 0]).shape == (6, 6, 3)
-    with pytest.raises(ValueError, match=r"image: expected shape .* found \(2, 2, 2\)"):
-        plots.to_rgb(np.zeros((2, 2, 2)))
+    # Interpolation overshoots a little.
+    bright = np.full((4, 4, 3), 200.0)
+    bright[0, 0, 0] = -0.4
+    assert plots.to_rgb(bright)[1, 1, 0] == 200 and plots.to_rgb(bright)[0, 0, 0] == 0
+    assert plots.to_rgb(np.full((4, 4, 3), 1.01))[0, 0, 0] == 255
 
 
 def test_signed_limits_are_symmetric() -> None:
     assert plots.signed_limits(torch.tensor([-3.0, 1.0])) == (-3.0, 3.0)
-    assert plots.signed_limits([0.0, 0.0]) == (-1.0, 1.0)
-    assert plots.signed_limits([]) == (-1.0, 1.0)
+    assert plots.signed_limits([0.0, 0.0]) == plots.signed_limits([]) == (-1.0, 1.0)
 
 
-def test_white_is_zero() -> None:
-    fig = plots.weight_grid(torch.tensor([[[1.0, 0.0], [-0.5, 0.0]]]))
-    shown = fig.axes[0].images[0]
+def test_tile_puts_grids_in_reading_order() -> None:
+    canvas = plots.tile(np.arange(3)[:, None, None] * np.ones((3, 2, 2)), columns=2)
+    assert canvas.shape == (5, 5)
+    assert [canvas[:2, :2].mean(), canvas[:2, 3:].mean(), canvas[3:, :2].mean()] == [0, 1, 2]
+    assert np.isnan(canvas[2]).all() and np.isnan(canvas[3:, 3:]).all()
+
+
+def test_patches_are_those_of_unfold() -> None:
+    image = torch.from_numpy(photo(12)).permute(2, 0, 1)[None].float()  # (1, 3, 12, 12)
+    expected = functional.unfold(image, 4, stride=4)[0].T.reshape(9, 3, 4, 4).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(cut_into_patches(photo(12), 4), expected.numpy())
+
+
+def test_every_grid_has_its_own_scale_with_white_at_zero() -> None:
+    shown = plots.weight_grid(torch.tensor([[[1.0, 0.0]], [[-4.0, 2.0]]])).axes[0].images[0]
+    np.testing.assert_array_equal(shown.get_array().compressed(), [1, 0, -1, 0.5])
     assert shown.norm.vmin == -shown.norm.vmax
-    red, _, blue, _ = shown.cmap(shown.norm(0.0))
-    assert red == pytest.approx(blue, abs=0.01)
 
 
 def numbers_in(fig: Figure) -> list[int]:
@@ -150,9 +143,22 @@ def test_people_count_from_one() -> None:
     assert numbers_in(plots.patch_grid(photo(), 24)) == [1, 2, 3, 4]
     table = torch.full((2, 3), 0.5)
     assert numbers_in(plots.token_tables({"X": table})) == [1, 1, 2, 2, 3]
-    assert numbers_in(plots.change_tables({"X": table})) == [1, 1, 2, 2, 3]
-    matrix = plots.linear_map(torch.ones(2, 6), ["a", "b"], "pixel")
-    assert [label.get_text() for label in matrix.axes[0].get_xticklabels()] == ["1", "5"]
+    assert numbers_in(plots.change_tables({"X": table, "Y": table}, (0, 0))) == 2 * [1] * 2 + [
+        *([2] * 4),
+        *([3] * 2),
+    ]
+    (ax,) = plots.token_matrices({"a weight": torch.randn(8, 16)}).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "2", "4", "6", "8"]
+
+
+def test_numbers_and_dots_of_the_tables() -> None:
+    row, nothing = OF_MIXING["change_tables"]().axes
+    texts = [text.get_text() for text in row.texts]
+    assert texts == ["·"] * 4 + ["+0.30", "−2.00", "+0.01", "+1.00"] + ["·"] * 4
+    assert {text.get_text() for text in nothing.texts} == {"·"}
+    assert row.patches[0].get_xy() == (1.5, 0.5)
+    before, _ = OF_MIXING["token_tables"]().axes
+    assert [text.get_text() for text in before.texts[4:8]] == ["0.3", "−2.0", "0.0", "1.0"]
 
 
 def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:
@@ -160,44 +166,36 @@ def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:
     assert shown.get_array().mask.tolist() == [[True, False, False]]
 
 
-def test_tile_puts_grids_in_reading_order() -> None:
-    canvas = plots.tile(np.arange(3)[:, None, None] * np.ones((3, 2, 2)), columns=2)
-    assert canvas.shape == (5, 5)
-    assert (canvas[:2, :2] == 0).all()
-    assert (canvas[:2, 3:] == 1).all()
-    assert (canvas[3:, :2] == 2).all()
-    assert np.isnan(canvas[2]).all()
-    assert np.isnan(canvas[3:, 3:]).all()
+def test_a_part_has_one_colour_in_every_figure() -> None:
+    colors = [plots.PART_COLORS[part].lower() for part in ("stem", "norms", "token_mixing")]
+    bars = OF_CHECKPOINTS["checkpoint_arrays"]().axes[0].patches
+    assert [bar.get_width() for bar in bars] == [96, 8, 256]
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == colors
+    lines = OF_PATCHES["cost_curves"]().axes[0].lines
+    assert [line.get_color().lower() for line in lines] == [colors[0], colors[2]]
 
 
-def test_patches_are_those_of_unfold() -> None:
-    image = torch.from_numpy(photo(12)).permute(2, 0, 1)[None].float()  # (1, 3, 12, 12)
-    expected = functional.unfold(image, 4, stride=4)[0].T.reshape(9, 3, 4, 4).permute(0, 2, 3, 1)
-    np.testing.assert_array_equal(cut_into_patches(photo(12), 4), expected.numpy())
+def test_exact_rungs_have_no_mark() -> None:
+    ours, wrong = OF_CHECKPOINTS["parity_ladder"]().axes[0].lines
+    assert np.isnan(ours.get_ydata()[0]) and list(ours.get_ydata()[1:]) == [1e-7, 2e-7]
+    assert list(wrong.get_ydata()[1:]) == [1e-4, 3e-4]
 
 
-def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="images: expected at least one"):
-        plots.image_grid([])
-    with pytest.raises(ValueError, match="titles: expected 2, one for each image, found 1"):
-        plots.image_grid([photo(4)] * 2, ["a"])
-    with pytest.raises(ValueError, match=r"patch_size: expected a divisor .* found 5"):
-        plots.patch_grid(photo(48), 5)
-    with pytest.raises(ValueError, match=r"X: expected a table \(S, C\), found shape \(3,\)"):
-        plots.token_tables({"X": [1, 2, 3]})
+def test_the_text_of_a_class_stands_above_its_bar() -> None:
+    below = OF_CHECKPOINTS["top_classes"]().axes[2]
+    assert [text.get_text() for text in below.texts] == ["cat  90%", "a long name  10%"]
+    for text, bar in zip(below.texts, below.patches, strict=True):
+        assert text.get_position()[1] <= bar.get_y()
 
 
-def test_to_rgb_allows_for_a_little_overshoot() -> None:
-    photo = np.full((4, 4, 3), 200.0)
-    photo[0, 0, 0] = -0.4
-    assert plots.to_rgb(photo)[1, 1, 0] == 200 and plots.to_rgb(photo)[0, 0, 0] == 0
-    assert plots.to_rgb(np.full((4, 4, 3), 1.01))[0, 0, 0] == 255
+def test_copies_along_the_diagonal_are_outlined() -> None:
+    one, two = OF_CHECKPOINTS["token_matrices"]().axes
+    assert not one.patches and len(two.patches) == 4
+    assert [patch.get_xy() for patch in two.patches[:2]] == [(-0.5, -0.5), (3.5, 1.5)]
+    assert two.patches[0].get_width() == 4 and two.patches[0].get_height() == 2
 
 
 if __name__ == "__main__":
     plots.use_style()
-    BASELINE.mkdir(exist_ok=True)
-    for figure_name, make_figure in FIGURES.items():
-        Image.fromarray(shrunk(make_figure()).round().astype(np.uint8)).save(
-            BASELINE / f"{figure_name}.png", optimize=True
-        )
+    for kept in BASELINE.glob("*.png"):
+        Image.fromarray(shrunk(FIGURES[kept.stem]()).round().astype(np.uint8)).save(kept)

@@ -1,153 +1,109 @@
-"""Token-mixing units and what is said about them, against cases with a known answer."""
+"""Token-mixing units and what is measured of them, by value."""
+
+import math
 
 import pytest
 import torch
-from pictures import grating
+from torch.nn import functional
 
 from mixer.lessons import analysis
-from mixer.model import MlpMixer
+
+
+def test_units_are_rows_of_the_first_weight_laid_out_as_the_patches(small):
+    weight = small.blocks[1].token_mixing.fc1.weight  # (10, 24)
+    units = analysis.token_mixing_units(small, 1)
+    assert units.shape == (10, 4, 6) and not units.requires_grad
+    assert torch.equal(units[3, 2, 5], weight[3, 17])
+    assert torch.equal(units, analysis.token_mixing_units(small, -2))
+
+
+def test_the_mean_is_taken_off_each_unit():
+    grids = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [0.0, 4.0]]])
+    expected = torch.tensor([[[-2.0, -1.0], [0.0, 3.0]], [[-1.0, -1.0], [-1.0, 3.0]]])
+    assert torch.equal(analysis.without_mean(grids), expected)
 
 
 @pytest.mark.parametrize(
-    ("fy", "fx", "orientation"),
+    ("grid", "agreement"),
     [
-        (0.0, 0.25, 0.0),
-        (0.25, 0.0, 90.0),
-        (0.25, 0.25, 45.0),
-        (0.25, -0.25, 135.0),
-        (0.125, 0.21650635, 30.0),
-        (0.5, 0.0, 90.0),
+        ([[1, -1], [-1, 1]], -1.0),
+        ([[1, -1], [1, -1]], 0.0),
+        ([[1, 1, 1], [-1, -1, -1]], 1 / 7),
+        ([[6, 6, 3]], -1 / math.sqrt(10)),
+        ([[6], [6], [3]], -1 / math.sqrt(10)),
     ],
 )
-def test_frequency_and_orientation_of_a_planted_grating(fy, fx, orientation):
-    found = analysis.describe_units(
-        torch.stack([grating(fy, fx, phase) for phase in (0.0, 1.0, 2.0)])
-    )
-    assert found.frequency.tolist() == pytest.approx([(fy**2 + fx**2) ** 0.5] * 3, abs=1 / 32)
-    turned = (found.orientation - orientation + 90) % 180 - 90
-    assert turned.abs().max() < 8
-    assert found.purity.min() > 0.9
+def test_neighbours_agree(grid, agreement):
+    grids = torch.tensor([grid, grid], dtype=torch.float32)
+    found = analysis.neighbours_agree(grids + torch.tensor([0.0, 5.0])[:, None, None])
+    assert found.tolist() == pytest.approx([agreement] * 2, abs=1e-6)
 
 
-def test_a_grating_in_noise_is_found_and_noise_is_not_pure():
-    torch.manual_seed(0)
-    noise = torch.randn(20, 8, 12, dtype=torch.float64)
-    assert analysis.describe_units(noise).purity.mean() < 0.3
-    found = analysis.describe_units(grating(0.125, 0.25) + 0.3 * noise)
-    assert found.frequency.tolist() == pytest.approx([0.2795] * 20, abs=0.05)
-    assert found.purity.min() > 0.7
+def test_spread_of_known_units():
+    one, even, corners = torch.zeros(8, 8), torch.full((8, 8), -3.0), torch.zeros(8, 8)
+    one[5, 6] = 2
+    corners[::7, ::7] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    found = analysis.spread(torch.stack([one, even, corners]))
+    assert found.tolist() == pytest.approx([0, 1, math.sqrt(24.5 / 10.5)])
+    # Two tokens, the one with twice the weight, so four times the energy.
+    apart = torch.zeros(1, 3, 5)
+    apart[0, 0, 0], apart[0, 2, 4] = 1, -2
+    assert analysis.spread(apart).item() == pytest.approx(math.sqrt(0.16 * 20 / (8 / 3)))
 
 
-def test_flat_weights_have_frequency_zero_and_one_sign():
-    found = analysis.describe_units(torch.stack([torch.ones(8, 8), -torch.ones(8, 8)]))
-    assert found.frequency.tolist() == [0, 0]
-    assert found.mean_frequency.tolist() == pytest.approx([0, 0])
-    assert found.mean_share.tolist() == pytest.approx([1, 1])
-    assert found.sign_balance.tolist() == [1, -1]
-    assert found.spread.tolist() == pytest.approx([1, 1])
-    assert found.participation.tolist() == pytest.approx([1, 1])
-    assert found.purity.tolist() == pytest.approx([1, 1])
+def directions(*degrees):
+    angles = torch.tensor(degrees) / 180 * torch.pi
+    lengths = torch.linspace(0.1, 7, len(degrees))[:, None]
+    return (torch.stack([angles.cos(), angles.sin()], dim=1) * lengths)[:, None]  # (N, 1, 2)
 
 
-def test_mean_and_pattern_are_told_apart():
-    found = analysis.describe_units(torch.stack([grating(0.0, 0.25), 3 + grating(0.0, 0.25)]))
-    assert found.mean_frequency.tolist() == pytest.approx([0.25, 0.25])
-    assert found.mean_share.tolist() == pytest.approx([0, 9 / 9.5], abs=1e-9)
-    assert found.frequency.tolist() == pytest.approx([0.25, 0])
+def test_twins_are_each_others_most_opposite():
+    # 0 and 185 are nearly opposite; so are 90 and 280; 115 prefers 280, which prefers 90.
+    grids = directions(0, 90, 185, 280, 115)
+    assert analysis.twins(grids).tolist() == [[0, 2], [1, 3]]
+    assert analysis.twins(grids[[1, 0, 3, 2]]).tolist() == [[1, 3], [0, 2]]
 
 
-def test_spread_sees_where_and_participation_how_many():
-    together, apart, single = torch.zeros(3, 8, 8).unbind()
-    together[2:4, 2:4] = 1
-    # The four corners
-    apart[::7, ::7] = 1
-    single[5, 6] = -3
-    found = analysis.describe_units(torch.stack([together, apart, single]))
-    assert found.participation.tolist() == pytest.approx([4 / 64, 4 / 64, 1 / 64])
-    assert found.spread[0] < 0.3
-    assert found.spread[1] > 1.4
-    assert found.spread[2] == 0
-    shuffled = analysis.describe_units(
-        analysis.shuffle_units(torch.stack([together, apart, single]))
-    )
-    torch.testing.assert_close(shuffled.participation, found.participation)
+@pytest.mark.parametrize(("angle", "count"), [(134, 0), (136, 1), (180, 1)])
+def test_twins_explain_half_of_each_other(angle, count):
+    assert len(analysis.twins(directions(0, angle))) == count
+    assert len(analysis.twins(directions(0, 180 - angle), limit=0.7)) == count
 
 
-def test_symmetries():
-    # Puts a crest between the two middle columns
-    middle = torch.pi / 12
-    waves = [grating(0.0, 1 / 12, phase) for phase in (middle, middle + torch.pi / 2)]
-    found = analysis.describe_units(torch.stack(waves))
-    assert found.parity.tolist() == pytest.approx([1, -1])
-    assert found.sign_balance.tolist() == pytest.approx([0, 0], abs=1e-9)
+def test_a_unit_is_no_look_alike_of_itself():
+    assert analysis.twins(directions(0, 100, 200, 103), limit=0.7).tolist() == [[1, 3]]
+    assert analysis.twins(directions(0, 90), limit=0.7).shape == (0, 2)
 
 
-def test_filters_sum_the_power_of_their_colours():
-    waves = torch.stack([0.2 * grating(0.0, 0.25), grating(0.25, 0.0), 0.1 * grating(0.25, 0.25)])
-    found = analysis.describe_units(waves[None])
-    assert found.orientation.item() == 90
-    assert found.frequency.item() == pytest.approx(0.25)
+def test_shuffled_units_keep_their_weights_each_in_its_own_order():
+    grids = torch.arange(24.0).repeat(2, 1).view(2, 4, 6)
+    shuffled = analysis.shuffle_units(grids, 3)
+    assert shuffled.shape == grids.shape
+    assert torch.equal(shuffled.flatten(1).sort().values, grids.flatten(1))
+    assert not torch.equal(shuffled[0], shuffled[1])
+    assert torch.equal(shuffled, analysis.shuffle_units(grids, 3))
+    assert not torch.equal(shuffled, analysis.shuffle_units(grids, 4))
+    assert torch.equal(analysis.shuffle_units(grids), analysis.shuffle_units(grids, 0))
 
 
-@pytest.mark.parametrize("grids", [torch.zeros(2, 4, 4), torch.ones(4, 4)])
-def test_grids_that_cannot_be_described(grids):
-    with pytest.raises(ValueError, match="grids: expected"):
-        analysis.describe_units(grids)
-
-
-def test_units_are_rows_of_the_first_weight_and_columns_of_the_second(small):
-    mlp = small.blocks[1].token_mixing
-    units, outputs = (
-        analysis.token_mixing_units(small, 1),
-        analysis.token_mixing_units(small, -2, outputs=True),
-    )
-    assert units.shape == outputs.shape == (10, 4, 6)
-    assert torch.equal(units[3].flatten(), mlp.fc1.weight[3])
-    assert torch.equal(outputs[3].flatten(), mlp.fc2.weight[:, 3])
-    with pytest.raises(ValueError, match="block: expected a number from 0 to 2, found 3"):
-        analysis.token_mixing_units(small, 3)
-
-
-def test_what_was_learned_is_found_under_the_start():
-    torch.manual_seed(0)
-    start, learned = torch.randn(2, 5, 8, 8, dtype=torch.float64).unbind()
-    found = analysis.learned_part(0.7 * start + 0.1 * learned, start)
-    assert (found.flatten(1) * start.flatten(1)).sum(1).abs().max() < 1e-12
-    assert torch.nn.functional.cosine_similarity(found.flatten(1), learned.flatten(1)).min() > 0.9
-    assert analysis.learned_part(3 * start, start).abs().max() < 1e-12
-
-
-def test_starting_model_is_that_of_the_seed(small):
-    torch.manual_seed(7)
-    expected = MlpMixer(small.config)
-    state = torch.get_rng_state()
-    found = analysis.starting_model(small.config, 7)
-    assert all(
-        torch.equal(a, b) for a, b in zip(expected.parameters(), found.parameters(), strict=True)
-    )
-    assert torch.equal(torch.get_rng_state(), state)
+def test_mixed_units_use_the_same_directions():
+    grids = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0)).double()
+    mixed = analysis.mix_units(grids, 1)
+    assert torch.equal(analysis.mix_units(grids), analysis.mix_units(grids, 0))
+    before, after = grids.flatten(1), mixed.flatten(1)
+    torch.testing.assert_close(after.T @ after, before.T @ before)
+    assert functional.cosine_similarity(before, after).abs().max() < 0.99
+    # Without the signs of QR a single unit would never be turned round.
+    signs = {analysis.mix_units(grids[:1], seed)[0, 0, 0].sign().item() for seed in range(12)}
+    assert signs == {1, -1}
 
 
 def test_excitation_of_a_unit_is_the_size_of_its_answer(small):
-    torch.manual_seed(1)
-    images = torch.rand(3, 3, 16, 24, dtype=torch.float64) * 2 - 1
-    found = analysis.unit_excitation(small, images, batch_size=2)
-    assert found.shape == (3, 3, 10)
-    x = small.blocks[0](small.embed(images))
-    block = small.blocks[1]
-    answer = torch.nn.functional.gelu(
-        torch.einsum("us,bsc->bcu", block.token_mixing.fc1.weight, block.norm1(x))
-        + block.token_mixing.fc1.bias,
-        approximate="tanh",
-    )
+    images = torch.rand(3, 3, 16, 24, generator=torch.Generator().manual_seed(1)).double() * 2 - 1
+    found = analysis.unit_excitation(small, images)
+    assert found.shape == (3, 3, 10) and not found.requires_grad
+    x, block = small.blocks[0](small.embed(images)), small.blocks[1]
+    weight, bias = block.token_mixing.fc1.weight, block.token_mixing.fc1.bias
+    hidden = torch.einsum("us,bsc->bcu", weight, block.norm1(x)) + bias
+    answer = functional.gelu(hidden, approximate="tanh")
     torch.testing.assert_close(found[1], (answer**2).mean(1) ** 0.5)
-
-
-def test_starting_model_leaves_the_generators_of_other_devices_alone(small, monkeypatch):
-    def refuse(seed):
-        raise AssertionError("a generator of another device was set")
-
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
-    before = torch.get_rng_state()
-    analysis.starting_model(small.config, 42)
-    assert torch.equal(torch.get_rng_state(), before)

@@ -6,70 +6,66 @@ import pytest
 import torch
 from helpers import SHORT, needs_muon, run, tiny_model
 
-from mixer.train import Loop, build_optimizers
+from mixer.train import build_optimizers
+
+
+def groups_of(model, optimizer):
+    """(names of its parameters, its rate's share, its decay), for each group."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [
+        ({names[id(p)] for p in group["params"]}, group["lr_scale"], group["weight_decay"])
+        for group in optimizer.param_groups
+    ]
 
 
 @needs_muon
-def test_muon_and_adamw_step_as_torch_s_own(data):
+def test_muon_takes_the_blocks_matrices_and_steps_as_large_as_adamw():
     model = tiny_model()
     recipe = replace(SHORT, optimizer="muon", learning_rate=0.01, weight_decay=0.1)
     muon, adamw = build_optimizers(model, recipe)
-    names = {id(p): name for name, p in model.named_parameters()}
-    inner = [p for p in model.blocks.parameters() if p.dim() == 2]
-    taken = [p for group in muon.param_groups for p in group["params"]]
-    assert {names[id(p)] for p in taken} == {names[id(p)] for p in inner}
-    decayed, spared = adamw.param_groups
-    assert "lr_scale" in spared
-    assert {names[id(p)] for p in decayed["params"]} == {"stem.weight", "head.weight"}
-    assert all(p.dim() == 1 for p in spared["params"]) and spared["weight_decay"] == 0
-    together = [id(p) for o in (muon, adamw) for group in o.param_groups for p in group["params"]]
-    assert sorted(together) == sorted(names)
+    inner = {f"blocks.{n}" for n, p in model.blocks.named_parameters() if p.dim() == 2}
+    assert set.union(*(names for names, _, _ in groups_of(model, muon))) == inner
+    (outer, *scales), (vectors, *others) = groups_of(model, adamw)
+    assert outer == {"stem.weight", "head.weight"} and scales == [1.0, 0.1] and others == [1.0, 0.0]
+    assert inner | outer | vectors == {name for name, _ in model.named_parameters()}
 
     weight = model.blocks[0].channel_mixing.fc1.weight
-    grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     before = weight.detach().clone()
-    weight.grad = grad.clone()
+    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     muon.step()
-    # orthogonal up to Newton-Schulz's tolerance, and of the root mean square of an AdamW step
+    # Orthogonal up to Newton-Schulz's tolerance, and of the root mean square of an AdamW step.
     update = (before * (1 - 0.01 * 0.1) - weight.detach()) / 0.01
     singular = torch.linalg.svdvals(update) / (0.2 * max(weight.shape) ** 0.5)
     assert singular.min() > 0.6 and singular.max() < 1.3
 
 
 @needs_muon
-def test_muon_on_channel_mixing_leaves_token_mixing_to_adamw_at_a_rate_of_its_own(data):
+def test_muon_on_channel_mixing_leaves_token_mixing_to_adamw_at_a_rate_of_its_own():
     model = tiny_model()
-    split = {
-        "muon_parts": "channel_mixing",
-        "token_mixing_learning_rate": 0.005,
-        "token_mixing_weight_decay": 0.3,
-    }
-    recipe = replace(
-        SHORT,
-        optimizer="muon",
-        learning_rate=0.01,
-        weight_decay=0.1,
-        outer_learning_rate=0.002,
-        **split,
-    )
+    split = {"token_mixing_learning_rate": 0.005, "token_mixing_weight_decay": 0.3}
+    plain = replace(SHORT, optimizer="muon", muon_parts="channel_mixing", learning_rate=0.01)
+    recipe = replace(plain, weight_decay=0.1, outer_learning_rate=0.002, **split)
     muon, adamw = build_optimizers(model, recipe)
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert all("channel_mixing" in names[id(p)] for p in muon.param_groups[0]["params"])
-    tokens, outer, _ = adamw.param_groups
-    assert all("token_mixing" in names[id(p)] and p.dim() == 2 for p in tokens["params"])
-    assert [group["lr_scale"] for group in adamw.param_groups] == [0.5, 0.2, 0.2]
-    assert [group["weight_decay"] for group in adamw.param_groups] == [0.3, 0.1, 0.0]
-    assert {names[id(p)] for p in outer["params"]} == {"stem.weight", "head.weight"}
-    assert sum(len(group["params"]) for group in (*muon.param_groups, *adamw.param_groups)) == len(
-        names
-    )
-    loop = Loop(model, data, recipe, "fp32")
-    loop.step = recipe.warmup_steps
-    loop.run_step()
-    rate = recipe.learning_rate_at(recipe.warmup_steps)
-    assert [group["lr"] for group in loop.optimizers[1].param_groups] == pytest.approx(
-        [rate / 2, rate / 5, rate / 5]
-    )
+    ((channels, *_),) = groups_of(model, muon)
+    assert len(channels) == 4 and all("channel_mixing" in name for name in channels)
+    (tokens, *one), (outer, *two), (_, *three) = groups_of(model, adamw)
+    assert len(tokens) == 4 and all("token_mixing" in name for name in tokens)
+    assert outer == {"stem.weight", "head.weight"}
+    assert [one, two, three] == [[0.5, 0.3], [0.2, 0.1], [0.2, 0.0]]
+    (_, _, decay), _ = groups_of(
+        model, build_optimizers(model, replace(recipe, outer_weight_decay=0.7))[1]
+    )[1:]
+    assert decay == 0.7
+
+
+def test_sgd_is_the_official_one():
+    model = tiny_model()
+    (sgd,) = build_optimizers(model, replace(SHORT, weight_decay=0.1))
+    assert sgd.defaults["momentum"] == 0.9 and sgd.defaults["fused"]
+    # Torch's decays everything.
+    assert {(scale, decay) for _, scale, decay in groups_of(model, sgd)} == {(1.0, 0.1)}
+    (adamw,) = build_optimizers(model, replace(SHORT, optimizer="adamw"), fused=False)
+    assert type(adamw) is torch.optim.AdamW and not adamw.defaults["fused"]
 
 
 def test_muon_needs_a_torch_that_has_it(monkeypatch):
@@ -86,7 +82,6 @@ def test_a_part_may_stand_still(data, optimizer):
         model = tiny_model()
         run(model, data, replace(recipe, token_mixing_learning_rate=0.0))
         for name, value in tiny_model().state_dict().items():
-            same = torch.equal(value, model.state_dict()[name])
             # Of token mixing the matrices; its biases move with the others.
             still = rate == 0.0 or ("token_mixing" in name and name.endswith("weight"))
-            assert same == still, name
+            assert torch.equal(value, model.state_dict()[name]) == still, name

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.model import MixerBlock, MlpMixer
-from mixer.train import evaluate
 
 SHUFFLES = ("original", "patches and pixels inside", "all pixels")
 
@@ -37,36 +36,6 @@ def permute_pixels(images: Tensor, order: Tensor) -> Tensor:
     return images.flatten(-2)[..., order.to(images.device)].view_as(images)  # (B, 3, H, W)
 
 
-def permute_patches(images: Tensor, order: Tensor, patch_size: int) -> Tensor:
-    """Move whole patches: patch ``i`` of the result is patch ``order[i]`` of the image.
-
-    Args:
-        images: (B, 3, H, W), sides multiples of the patch size.
-        order: (S,), patches counted row by row, as tokens are.
-        patch_size: pixels.
-
-    Raises:
-        ValueError: ``order`` is not a permutation of the patches, or the patches do not fill the
-            image.
-    """
-    return permute_pixels(images, patch_order(images.shape[-2:], patch_size, patches=order))
-
-
-def permute_within_patches(images: Tensor, order: Tensor, patch_size: int) -> Tensor:
-    """Move the pixels inside every patch alike: pixel ``q`` becomes the patch's ``order[q]``.
-
-    Args:
-        images: (B, 3, H, W), sides multiples of the patch size.
-        order: (P*P,), pixels of a patch counted row by row.
-        patch_size: P, pixels.
-
-    Raises:
-        ValueError: ``order`` is not a permutation of a patch's pixels, or the patches do not fill
-            the image.
-    """
-    return permute_pixels(images, patch_order(images.shape[-2:], patch_size, pixels=order))
-
-
 def patch_order(
     image_hw: Sequence[int],
     patch_size: int,
@@ -82,29 +51,41 @@ def patch_order(
         pixels: (P*P,) order of the pixels inside each patch; ``None`` leaves them.
 
     Raises:
-        ValueError: an order is not a permutation of the right length, or the patches do not fill
-            the image.
+        ValueError: an order is not a permutation of the right length.
     """
-    height, width = image_hw
-    if height % patch_size or width % patch_size:
-        raise ValueError(
-            f"image: expected sides that are multiples of the patch size {patch_size}, found "
-            f"{tuple(image_hw)}"
-        )
-    rows, columns = height // patch_size, width // patch_size
-    where = torch.arange(height * width).view(rows, patch_size, columns, patch_size)
-    where = where.permute(0, 2, 1, 3).reshape(
-        rows * columns, patch_size**2
-    )  # (S, P*P): a row for each patch
+    by_patch = _by_patch(image_hw, patch_size)  # (S, P*P)
+    moved = by_patch
     if patches is not None:
-        _check_order("patches", patches, rows * columns)
-        where = where[patches.cpu()]
+        _check_order("patches", patches, len(by_patch))
+        moved = moved[patches]
     if pixels is not None:
         _check_order("pixels", pixels, patch_size**2)
-        where = where[:, pixels.cpu()]
-    # Back to rows of the image
-    where = where.view(rows, columns, patch_size, patch_size).permute(0, 2, 1, 3)
-    return where.reshape(-1)
+        moved = moved[:, pixels]
+    return torch.empty(by_patch.numel(), dtype=torch.int64).scatter_(
+        0, by_patch.flatten(), moved.flatten()
+    )
+
+
+def split_order(
+    order: Tensor, image_hw: Sequence[int], patch_size: int
+) -> tuple[Tensor, Tensor] | None:
+    """The orders (S,) and (P*P,) that ``patch_order`` makes this order of all pixels from.
+
+    ``None`` if there are none, because pixels leave their patch or move in one patch otherwise than
+    in another. If there are, ``permute_tokens`` undoes the order; if not, no re-indexing of weights
+    does.
+
+    Args:
+        order: (H*W,).
+        image_hw: height and width, multiples of the patch size.
+        patch_size: P, pixels.
+    """
+    by_patch = _by_patch(image_hw, patch_size)  # (S, P*P)
+    home = by_patch.flatten().argsort()[order[by_patch]]  # (S, P*P): where each came from
+    patches, pixels = home // patch_size**2, home % patch_size**2
+    if (patches == patches[:, :1]).all() and (pixels == pixels[0]).all():
+        return patches[:, 0], pixels[0]
+    return None
 
 
 def shuffle_order(kind: str, image_hw: Sequence[int], patch_size: int, seed: int = 0) -> Tensor:
@@ -119,7 +100,7 @@ def shuffle_order(kind: str, image_hw: Sequence[int], patch_size: int, seed: int
         seed: another one gives another order.
 
     Raises:
-        ValueError: an unknown kind, or patches that do not fill the image.
+        ValueError: an unknown kind.
     """
     height, width = image_hw
     if kind not in SHUFFLES:
@@ -128,9 +109,8 @@ def shuffle_order(kind: str, image_hw: Sequence[int], patch_size: int, seed: int
         return random_order(height * width, seed)
     if kind == "original":
         return torch.arange(height * width)
-    num_patches = height * width // patch_size**2
-    patches, pixels = random_order(num_patches, seed), random_order(patch_size**2, seed + 1)
-    return patch_order(image_hw, patch_size, patches, pixels)
+    patches = random_order(height * width // patch_size**2, seed)
+    return patch_order(image_hw, patch_size, patches, random_order(patch_size**2, seed + 1))
 
 
 def permute_tokens(model: MlpMixer, patches: Tensor, pixels: Tensor | None = None) -> MlpMixer:
@@ -143,13 +123,13 @@ def permute_tokens(model: MlpMixer, patches: Tensor, pixels: Tensor | None = Non
     logits would not tell: it adds one number to all channels of a token, and that is what the next
     LayerNorm subtracts.)
 
-        permute_tokens(model, order)(permute_patches(images, order, patch_size)) == model(images)
+        order = patch_order(image_hw, patch_size, patches, pixels)
+        permute_tokens(model, patches, pixels)(permute_pixels(images, order)) == model(images)
 
     Args:
         model: any Mixer.
-        patches: (S,) order of the patches, as ``permute_patches`` takes it.
-        pixels: (P*P,) order of the pixels inside each patch, as ``permute_within_patches`` takes
-            it.
+        patches: (S,) order of the patches.
+        pixels: (P*P,) order of the pixels inside each patch.
 
     Raises:
         ValueError: an order is not a permutation of the right length.
@@ -160,7 +140,7 @@ def permute_tokens(model: MlpMixer, patches: Tensor, pixels: Tensor | None = Non
         if pixels is not None:
             _check_order("pixels", pixels, model.config.patch_size**2)
             weight = model.stem.weight  # (C, 3, P, P)
-            weight.copy_(weight.flatten(2)[..., pixels.to(weight.device)].view_as(weight))
+            weight.copy_(permute_pixels(weight, pixels))
         for block in model.blocks:
             assert isinstance(block, MixerBlock)
             mlp = block.token_mixing
@@ -191,23 +171,11 @@ class Shuffled(nn.Module):
         return self.model(permute_pixels(images, self.order))
 
 
-def shift_images(images: Tensor, pixels: int) -> Tensor:
-    """Move images right by ``pixels`` (left if negative); the edge column fills the gap.
-
-    Args:
-        images: (B, 3, H, W), any dtype.
-        pixels: whole pixels, fewer than the image is wide.
-
-    Raises:
-        ValueError: a shift as wide as the image or wider.
-    """
-    width = images.shape[-1]
-    if abs(pixels) >= width:
-        raise ValueError(
-            f"pixels: expected a shift of less than the image's width {width}, found {pixels}"
-        )
-    columns = (torch.arange(width, device=images.device) - pixels).clamp(0, width - 1)
-    return images[..., columns]
+def _by_patch(image_hw: Sequence[int], patch_size: int) -> Tensor:
+    """The numbers of the pixels of each patch, row by row: (S, P*P)."""
+    height, width = image_hw
+    pixels = torch.arange(height * width).view(-1, patch_size, width // patch_size, patch_size)
+    return pixels.transpose(1, 2).reshape(-1, patch_size**2)
 
 
 def _check_order(name: str, order: Tensor, count: int) -> None:
@@ -215,19 +183,3 @@ def _check_order(name: str, order: Tensor, count: int) -> None:
         raise ValueError(
             f"{name}: expected a permutation of 0 to {count - 1}, found shape {tuple(order.shape)}"
         )
-
-
-def shift_scores(
-    model: nn.Module, images: Tensor, labels: Tensor, shifts: Sequence[int]
-) -> tuple[list[float], list[float]]:
-    """What a shift does to a classifier: its accuracies, and the shares of answers that stay.
-
-    Args:
-        model: as ``mixer.train.evaluate`` takes it.
-        images: uint8 (N, 3, H, W).
-        labels: (N,).
-        shifts: pixels to the right; the answers are compared with those at the first of them.
-    """
-    found = [evaluate(model, shift_images(images, shift), labels) for shift in shifts]
-    kept = [(scores.predictions == found[0].predictions).double().mean() for scores in found]
-    return [scores.accuracy for scores in found], [float(share) for share in kept]

@@ -58,24 +58,3 @@ def _unpatchify(answer: Answer) -> str | None:
                 "patches and print it."
             )
     return None
-
-
-@exercise("1.3", returns="the weight for nn.Conv2d, a tensor of shape (C, 3, P, P)")
-def _official_kernel(answer: Answer) -> str | None:
-    kernel = torch.sin(count_up(4, 4, 3, 5))  # (P, P, 3, C)
-    found = answer(kernel)
-    hint = wrong_tensor(found, (5, 3, 4, 4), "the weight for nn.Conv2d")
-    if hint:
-        return hint
-    if torch.equal(found, kernel.permute(3, 2, 0, 1)):
-        return None
-    if torch.equal(found, kernel.permute(3, 2, 1, 0)):
-        return (
-            "nearly: height and width are swapped, so every filter is mirrored along its diagonal."
-        )
-    if torch.equal(found, kernel.reshape(5, 3, 4, 4)):
-        return "a reshape gives scrambled filters. The axes have to move: permute."
-    return (
-        "the shape is right, but the axes did not move to their places: height, width, colour, "
-        "filter become which?"
-    )

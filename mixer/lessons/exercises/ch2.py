@@ -41,53 +41,7 @@ def _token_mixing(answer: Answer) -> str | None:
     )
 
 
-@exercise("2.2", returns="the normalised table, a tensor of shape (B, S, C)")
-def _layer_norm(answer: Answer) -> str | None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 5, 6, generator=generator, dtype=torch.float64) * 3 + 1
-    scale, bias = torch.randn(2, 6, generator=generator, dtype=torch.float64)
-    found = answer(x, scale, bias)
-    hint = wrong_tensor(found, x.shape, "the normalised table")
-    if hint:
-        return hint
-    if found.dtype != x.dtype:
-        # Too coarse to tell the epsilon by.
-        return f"the table is in {x.dtype}, and so should be the result; found {found.dtype}."
-
-    def normed(x: Tensor) -> Tensor:
-        return functional.layer_norm(x, (6,), scale, bias, eps=1e-6)
-
-    if near(found, normed(x), 1e-12):
-        # Here the epsilon shows.
-        tiny = x * 1e-4
-        if torch.allclose(answer(tiny, scale, bias), normed(tiny), atol=1e-9):
-            return None
-        return (
-            "right for ordinary tables, wrong for tiny numbers: add 1e-6 to the variance, before "
-            "the square root."
-        )
-    deviation = (x.var(-1, keepdim=True) + 1e-6).sqrt()
-    if near(found, (x - x.mean(-1, keepdim=True)) / deviation * scale + bias, 1e-6):
-        return (
-            "you divided by C - 1 in the variance, as torch.var and torch.std do by default. "
-            "LayerNorm divides by C."
-        )
-    # Far from it is C - 1 as well; what is as near as this has another epsilon.
-    if near(found, normed(x), 1e-3):
-        return (
-            "nearly: on ordinary tables you are off by a millionth. Add 1e-6 to the variance, "
-            "before the square root."
-        )
-    over_tokens = (x.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
-    if near(found, (x - x.mean(1, keepdim=True)) / over_tokens * scale + bias, 1e-3):
-        return "the columns have been normalised. LayerNorm works on each token: on the rows."
-    return (
-        "the shape is right, the numbers are not. Mean and variance are over the channels, for "
-        "each token on its own."
-    )
-
-
-@exercise("2.3", returns="the matrix, a tensor of shape (S, S)")
+@exercise("2.2", returns="the matrix, a tensor of shape (S, S)")
 def _blur_matrix(answer: Answer) -> str | None:
     for rows, columns in ((4, 4), (3, 5)):
         tokens = rows * columns

@@ -54,52 +54,7 @@ def _shaken_block(S: int, C: int, D_S: int, D_C: int) -> MixerBlock:
     return block
 
 
-@exercise("3.2", returns="the mixed table, a tensor of shape (B, S, C)")
-def _functional_block(answer: Answer) -> str | None:
-    for S, C, D_S, D_C in ((6, 4, 5, 7), (6, 5, 5, 7)):
-        block = _shaken_block(S, C, D_S, D_C)
-        weights = {name: tensor.detach() for name, tensor in block.state_dict().items()}
-        x = torch.randn(2, S, C, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        with torch.no_grad():
-            found = answer(x.clone(), weights)
-            hint = wrong_tensor(found, x.shape, "the mixed table")
-            if hint:
-                return hint
-            if near(found, block(x)):
-                continue
-            tokens = x + block.mix_tokens(x)
-            if near(found, tokens):
-                return "that is token mixing alone. Go on with the channels."
-            if near(found, tokens + block.mix_channels(x)):
-                return (
-                    "channel mixing should start from the table that token mixing has changed "
-                    "already."
-                )
-            if near(found, block.mix_channels(tokens)):
-                return "the skip connection around channel mixing is missing."
-            if near(found, block(x), 1e-3):
-                return "very close, but not equal. Is it the epsilon, 1e-6?"
-            for mlp in (block.token_mixing, block.channel_mixing):
-                mlp.register_module("act", torch.nn.GELU())
-            if near(found, block(x)):
-                return (
-                    "you used the exact GELU. Ask for the tanh approximation, as the official "
-                    "code does."
-                )
-        if C == D_S:
-            return (
-                "right for most sizes, wrong where C equals D_S: there a bias broadcasts along "
-                "the wrong axis without an error. In token mixing it belongs to the axis of the "
-                "tokens."
-            )
-        return (
-            "the shape is right, the numbers are not. Print the table after token mixing and "
-            "compare it first."
-        )
-    return None
-
-
-@exercise("3.3", returns="the result, a tensor of shape (B, S, C)")
+@exercise("3.2", returns="the result, a tensor of shape (B, S, C)")
 def _mended_forward(answer: Answer) -> str | None:
     block = _shaken_block(6, 4, 5, 7)
     x = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -133,21 +88,3 @@ def _mended_forward(answer: Answer) -> str | None:
         "not the block of the paper yet, and not the one you were given either. Compare with "
         "equation 1."
     )
-
-
-@exercise("3.4", returns="the difference of two numbers of parameters, an integer")
-def _swapped_difference(answer: Answer) -> str | None:
-    for S, C, D_S, D_C in ((64, 128, 64, 512), (196, 768, 384, 3072), (5, 5, 2, 11)):
-        found = answer(S, C, D_S, D_C)
-        right = _block_parameters(S, C, D_C, D_S) - _block_parameters(S, C, D_S, D_C)
-        if found == right:
-            continue
-        if found == -right:
-            return "the other way round: swapped minus right."
-        if found == right // 2:
-            return "half of it. An MLP has two layers."
-        return (
-            f"for S={S}, C={C}, D_S={D_S}, D_C={D_C} it is {right:,}, found {found:,}. Which "
-            "terms change at all?"
-        )
-    return None

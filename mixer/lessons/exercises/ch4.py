@@ -1,7 +1,5 @@
 """Exercises of notebook 4: official checkpoints."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -64,31 +62,4 @@ def _tile_order(answer: Answer) -> str | None:
             f"not the right order for {factor} × {factor} tiles of {rows} × {columns} tokens; "
             "number them on paper."
         )
-    return None
-
-
-@exercise("4.3", returns="a sorted list of names")
-def _refused(answer: Answer) -> str | None:
-    shapes = {"stem/bias": (3,), "head/bias": (2,), "head/kernel": (3, 2)}
-    sound = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
-    hurt = {name: array.copy() for name, array in sound.items()}
-    hurt["head/kernel"][2, 1], hurt["stem/bias"][0] = np.nan, -np.inf
-    without = {name: array for name, array in sound.items() if name != "head/bias"}
-    transposed = sound | {"head/kernel": np.ones((2, 3), np.float32)}
-    cases: tuple[tuple[str, dict[str, Any], list[str]], ...] = (
-        ("that is sound", sound, []),
-        ("without head/bias", without, ["head/bias"]),
-        ("with a cls besides", sound | {"cls": np.zeros(1)}, ["cls"]),
-        ("with head/kernel transposed", transposed, ["head/kernel"]),
-        ("with a NaN and an infinity", hurt, ["head/kernel", "stem/bias"]),
-        ("with two of these", without | {"cls": np.zeros(1)}, ["cls", "head/bias"]),
-    )
-    for what, arrays, expected in cases:
-        found = answer(dict(arrays), dict(shapes))
-        if not isinstance(found, list):
-            # The order of a set is chance.
-            return f"a list is wanted, found {type(found).__name__}."
-        if found != expected:
-            wanted = f"the list {expected}" if expected else "an empty list"
-            return f"for a file {what} it should be {wanted}, found {found!r}."
     return None

@@ -60,27 +60,3 @@ def _clip(answer: Answer) -> str | None:
             )
         return f"together they should have length {max_norm:.3f}."
     return None
-
-
-@exercise("5.3", returns="the share of all images that are right")
-def _total_accuracy(answer: Answer) -> str | None:
-    cases = (([0.5, 1.0], [8, 2]), ([0.25, 0.5, 0.0], [512, 512, 16]), ([1.0], [3]))
-    for accuracies, sizes in cases:
-        found = float(answer(accuracies, sizes))
-        counts = [share * size for share, size in zip(accuracies, sizes, strict=True)]
-        right = sum(counts) / sum(sizes)
-        if math.isclose(found, right, rel_tol=1e-6):
-            continue
-        if math.isclose(found, sum(accuracies) / len(accuracies), rel_tol=1e-6):
-            return (
-                "that is the mean over batches. An image of a small batch should not count for "
-                "more."
-            )
-        whole = accuracies[:-1]
-        if whole and math.isclose(found, sum(whole) / len(whole), rel_tol=1e-6):
-            return "the last batch is left out."
-        return (
-            f"with accuracies {accuracies} and sizes {sizes} expected {right:.4f}, found "
-            f"{found:.4f}."
-        )
-    return None

@@ -1,30 +1,14 @@
 """Explorers: figures that answer to sliders, and stay behind as a still picture."""
+# ruff: noqa: F401  (what is imported here is what ``explorers`` offers)
 
 from mixer.lessons import missing
 
 try:
-    import ipywidgets  # noqa: F401
+    import ipywidgets
 except ModuleNotFoundError as error:
     raise missing(error) from None
 
-from mixer.lessons.explorers.controls import buttons, choices, slider
-from mixer.lessons.explorers.explorer import INVITATION, WIDGET_VIEW, Explorer
+from mixer.lessons.explorers.explorer import INVITATION, WIDGET_VIEW, Explorer, buttons, slider
 from mixer.lessons.explorers.influence import influence_explorer
-from mixer.lessons.explorers.mixing import mixing_table
-from mixer.lessons.explorers.patches import patch_explorer
 from mixer.lessons.explorers.permutations import permutation_explorer
 from mixer.lessons.explorers.units import unit_explorer
-
-__all__ = [
-    "INVITATION",
-    "WIDGET_VIEW",
-    "Explorer",
-    "buttons",
-    "choices",
-    "influence_explorer",
-    "mixing_table",
-    "patch_explorer",
-    "permutation_explorer",
-    "slider",
-    "unit_explorer",
-]

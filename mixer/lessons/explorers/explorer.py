@@ -1,10 +1,10 @@
 """Explorers: figures that answer to sliders, and stay behind as a still picture.
 
-A notebook cell ends with, say, ``explorers.patch_explorer(photo)``. With a live kernel JupyterLab
-and Colab show the controls and a picture that follows them. Everywhere else (GitHub, nbviewer, a
-printed page) the same output shows a still picture of the first state, with a line under it that
-says how to bring it to life: the output holds both forms, and a front end takes the best one that
-it can show.
+A notebook cell ends with, say, ``explorers.unit_explorer(models, photos)``. With a live kernel
+JupyterLab and Colab show the controls and a picture that follows them. Everywhere else (GitHub,
+nbviewer, a printed page) the same output shows a still picture of the first state, with a line
+under it that says how to bring it to life: the output holds both forms, and a front end takes the
+best one that it can show.
 
 How to write one: a function that returns an ``Explorer``, with
 
@@ -15,7 +15,7 @@ How to write one: a function that returns an ``Explorer``, with
 * ``say(**values) -> str``: one or two sentences with what the picture shows. They stand under the
   picture, screen readers speak them, and they are the still picture's alternative text. nbval
   compares them;
-* ``controls``: a widget with a ``value`` for each argument (``slider``, ``choices``, or any of
+* ``controls``: a widget with a ``value`` for each argument (``slider``, ``buttons``, or any of
   ipywidgets). Tab, arrow keys and typing work on them by themselves. Other widgets may be laid out
   with them in a ``panel`` of your own.
 
@@ -29,12 +29,13 @@ that is printed on the way ends up in the notebook.
 """
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
 
+from mixer.drawing import Style
 from mixer.lessons import plots
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -111,17 +112,8 @@ class Explorer(ipywidgets.VBox):
         """The present picture as PNG, with the invitation to run the cell drawn under it."""
         fig = self.draw(**self.values)
         text = f"{INVITATION} {self.invite}."
-        fig.text(
-            0.5,
-            -0.02,
-            text,
-            ha="center",
-            va="top",
-            style="italic",
-            fontsize=9,
-            color="#555555",
-            wrap=False,
-        )
+        style: Style = {"ha": "center", "va": "top", "style": "italic", "fontsize": 9}
+        fig.text(0.5, -0.02, text, color="#555555", **style)
         return plots.to_png(fig, tight=True)
 
     def _follow(self, _change: object) -> None:
@@ -136,3 +128,29 @@ class Explorer(ipywidgets.VBox):
         if WIDGET_VIEW in view:
             data[WIDGET_VIEW] = view[WIDGET_VIEW]
         return data, metadata
+
+
+def slider(description: str, low: int, high: int, value: int | None = None) -> ipywidgets.IntSlider:
+    """A slider over whole numbers, as wide as a notebook's column allows."""
+    return ipywidgets.IntSlider(
+        low if value is None else value,
+        min=low,
+        max=high,
+        description=description,
+        style={"description_width": "initial"},
+        layout={"width": "100%", "max_width": "500px"},
+    )
+
+
+def buttons(description: str, options: Sequence[str]) -> ipywidgets.ToggleButtons:
+    """A button for each option; the first is pressed.
+
+    Better than a list where the keyboard counts: in a notebook's command mode JupyterLab takes the
+    arrow keys to go from cell to cell, before a list gets them; Tab, Enter and the arrow keys left
+    and right stay with the controls.
+    """
+    return ipywidgets.ToggleButtons(
+        options=list(options),
+        description=description,
+        style={"description_width": "initial", "button_width": "auto"},
+    )

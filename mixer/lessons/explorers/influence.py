@@ -10,73 +10,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixer.lessons import analysis, plots
-from mixer.lessons.explorers.controls import buttons, slider
-from mixer.lessons.explorers.explorer import Explorer
+from mixer.lessons.explorers.explorer import Explorer, buttons, slider
 from mixer.model import MlpMixer
 
 _FROM, _TO = "where this token's content comes from", "where this patch's content goes"
-_SO_FAR, _ALONE = "all blocks up to each", "each block on its own"
 
 
-def influence_explorer(
-    model: MlpMixer, images: Tensor, *, probes: int = 1, seed: int = 0
-) -> Explorer:
+def influence_explorer(model: MlpMixer, images: Tensor) -> Explorer:
     """Click a patch of a photo, and see where its token's content comes from, or goes to.
 
-    The maps are ``analysis.influence_by_depth`` and ``influence_by_block``, worked out once for
-    each photo.
+    The maps are ``analysis.influence_by_depth`` with one probe, worked out once for each photo.
 
     Args:
         model: any Mixer.
         images: (N, 3, H, W) in [-1, 1], of the model's size; a few.
-        probes: random columns for each patch.
-        seed: of the probes.
     """
-    config = model.config
-    rows, columns = config.grid
-    options: dict[str, Any] = {"probes": probes, "seed": seed}
-    singly = images.split(1)
-    maps = {
-        _SO_FAR: [analysis.influence_by_depth(model, one, **options)[1:] for one in singly],
-        _ALONE: [analysis.influence_by_block(model, one, **options) for one in singly],
-    }
+    rows, columns = model.config.grid
+    maps = [analysis.influence_by_depth(model, one, probes=1)[1:] for one in images.split(1)]
     pictures = [plots.to_rgb(image) for image in images]
 
-    def of_patch(patch: int, photo: int, direction: str, scope: str) -> Tensor:
-        influence = maps[scope][photo - 1]  # (num_blocks, S, S)
-        return influence.select(1 if direction == _FROM else 2, patch - 1)  # (num_blocks, S)
+    def of_patch(patch: int, photo: int, direction: str) -> tuple[Tensor, Tensor]:
+        """Influences (num_blocks, S), and the share of the patch itself (num_blocks,)."""
+        influence = maps[photo - 1].select(1 if direction == _FROM else 2, patch - 1)
+        energy = influence.square()
+        return influence, energy[:, patch - 1] / energy.sum(1)
 
-    def own_share(patch: int, photo: int, direction: str, scope: str) -> Tensor:
-        energy = of_patch(patch, photo, direction, scope).square()
-        return energy[:, patch - 1] / energy.sum(1)  # (num_blocks,)
-
-    def draw(patch: int, photo: int, direction: str, scope: str) -> Figure:
-        found = of_patch(patch, photo, direction, scope).unflatten(-1, (rows, columns))
-        word = "block" if scope == _ALONE else "after block"
-        name, shares = f"token {patch}", own_share(patch, photo, direction, scope)
-        if config.num_blocks > 8:
+    def draw(patch: int, photo: int, direction: str) -> Figure:
+        influence, own = of_patch(patch, photo, direction)
+        name, word = f"token {patch}", "after block "
+        if len(own) > 8:
             # There is room for the number alone.
-            name, word = f"{name}; maps: {word} 1 to {config.num_blocks}", ""
-        titles = [f"{word} {at}: {share:.0%}".strip() for at, share in enumerate(shares, start=1)]
-        note = "%: share of the outlined patch, squared"
-        return plots.influence_card(
-            pictures[photo - 1], found, patch - 1, titles, photo_title=name, note=note
-        )
+            name, word = f"{name}; maps: after block 1 to {len(own)}", ""
+        titles = [f"{word}{depth}: {share:.0%}" for depth, share in enumerate(own, start=1)]
+        found = influence.unflatten(-1, (rows, columns))
+        return plots.influence_card(pictures[photo - 1], found, patch - 1, titles, photo_title=name)
 
-    def say(patch: int, photo: int, direction: str, scope: str) -> str:
-        own = own_share(patch, photo, direction, scope)
-        word = "in" if scope == _ALONE else "after"
+    def say(patch: int, photo: int, direction: str) -> str:
+        _, own = of_patch(patch, photo, direction)
         which = "comes from its own patch" if direction == _FROM else "stays in its own token"
         place = f"row {(patch - 1) // columns + 1}, column {(patch - 1) % columns + 1}"
-        first = f"{own[0]:.0%} of the influence (squared) {which} {word} block 1"
-        last = f"{own[-1]:.0%} {word} block {config.num_blocks}"
-        return f"Token {patch}, {place}: {first}, {last}."
+        first = f"{own[0]:.0%} of the influence (squared) {which} after block 1"
+        return f"Token {patch}, {place}: {first}, {own[-1]:.0%} after block {len(own)}."
 
     controls = {
-        "patch": slider("patch", 1, config.num_tokens, rows // 2 * columns + columns // 2 + 1),
+        "patch": slider("patch", 1, rows * columns, rows // 2 * columns + columns // 2 + 1),
         "photo": slider("photo", 1, len(images)),
         "direction": buttons("show", [_FROM, _TO]),
-        "scope": buttons("through", [_SO_FAR, _ALONE]),
     }
     pad, paint = _patch_pad(controls["patch"], rows, columns)
     controls["photo"].observe(lambda change: paint(pictures[change["new"] - 1]), "value")
@@ -84,8 +63,7 @@ def influence_explorer(
     beside = ipywidgets.VBox(list(controls.values()), layout={"flex": "1 1 20em"})
     wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "1em"}
     panel = ipywidgets.HBox([pad, beside], layout=wrap)
-    invite = "a patch to click, photo, direction, blocks"
-    return Explorer(draw, say, controls, panel=panel, invite=invite)
+    return Explorer(draw, say, controls, panel=panel, invite="a patch to click, photo, direction")
 
 
 def _patch_pad(

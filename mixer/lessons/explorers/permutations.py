@@ -1,4 +1,4 @@
-"""Notebooks 6 and 7: shuffles of an image and what becomes of the prediction."""
+"""Notebook 7: shuffles of an image and what becomes of the prediction."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,11 @@ from torch import Tensor
 
 from mixer.config import MixerConfig
 from mixer.lessons import analysis, plots
-from mixer.lessons.explorers.controls import buttons, slider
-from mixer.lessons.explorers.explorer import Explorer
+from mixer.lessons.explorers.explorer import Explorer, buttons, slider
 from mixer.model import MlpMixer
 
 _MOVED_ALONG = "patches, weights moved along"
-_KINDS = ("nothing", "patches", "pixels inside patches", "all pixels", _MOVED_ALONG)
+_KINDS = ("patches", "pixels inside patches", "all pixels", _MOVED_ALONG, "nothing")
 
 
 def permutation_explorer(
@@ -24,25 +23,22 @@ def permutation_explorer(
     The model sees all images under each kind of shuffle and each order once, beforehand.
 
     Args:
-        model: a Mixer with a trained head.
+        model: a Mixer with a trained head, on the CPU.
         images: (N, 3, H, W) in [-1, 1], of the model's size.
         labels: (N,).
         classes: a name for each class.
         orders: how many random orders to choose from.
-
-    Raises:
-        ValueError: labels or classes that do not fit the images or the model.
     """
     config = model.config
-    if len(labels) != len(images):
-        raise ValueError(f"labels: expected {len(images)}, one for each image, found {len(labels)}")
-    if len(classes) != config.num_classes:
-        raise ValueError(
-            f"classes: expected {config.num_classes} names, as the model has, found {len(classes)}"
-        )
-    probabilities = _probabilities(model, images, orders)
-    right = {key: found.argmax(1) == labels.cpu() for key, found in probabilities.items()}
-    accuracy = {key: float(found.double().mean()) for key, found in right.items()}
+    probabilities = {
+        (kind, order): _probabilities(model, images, kind, order)
+        for kind in _KINDS
+        for order in range(1, orders + 1)
+    }
+    accuracy = {
+        key: float((found.argmax(1) == labels).double().mean())
+        for key, found in probabilities.items()
+    }
 
     def draw(kind: str, order: int, image: int) -> Figure:
         before, after = (probabilities[name, order][image - 1] for name in ("nothing", kind))
@@ -70,7 +66,7 @@ def permutation_explorer(
         )
 
     controls = {
-        "kind": buttons("shuffle", _KINDS, "patches"),
+        "kind": buttons("shuffle", _KINDS),
         "order": slider("random order", 1, orders),
         "image": slider("image", 1, len(images)),
     }
@@ -79,33 +75,23 @@ def permutation_explorer(
 
 def _shuffled(config: MixerConfig, kind: str, order: int, images: Tensor) -> Tensor:
     """Images (B, 3, H, W) under one kind of shuffle, by the random order of that number."""
-    if kind in ("patches", _MOVED_ALONG):
-        patches = analysis.random_order(config.num_tokens, order)
-        return analysis.permute_patches(images, patches, config.patch_size)
-    if kind == "pixels inside patches":
-        pixels = analysis.random_order(config.patch_size**2, order)
-        return analysis.permute_within_patches(images, pixels, config.patch_size)
+    if kind == "nothing":
+        return images
+    height, width = config.image_hw
     if kind == "all pixels":
-        pixels = analysis.random_order(images.shape[-2] * images.shape[-1], order)
-        return analysis.permute_pixels(images, pixels)
-    return images
+        return analysis.permute_pixels(images, analysis.random_order(height * width, order))
+    if kind == "pixels inside patches":
+        moves = {"pixels": analysis.random_order(config.patch_size**2, order)}
+    else:
+        moves = {"patches": analysis.random_order(config.num_tokens, order)}
+    whole = analysis.patch_order((height, width), config.patch_size, **moves)
+    return analysis.permute_pixels(images, whole)
 
 
 @torch.inference_mode()
-def _probabilities(model: MlpMixer, images: Tensor, orders: int) -> dict[tuple[str, int], Tensor]:
-    """(kind, order) -> what the model says to all images under that shuffle, (N, classes)."""
-    config = model.config
-
-    def found(network: MlpMixer, kind: str, order: int) -> Tensor:
-        parts = [_shuffled(config, kind, order, part) for part in images.split(64)]
-        return torch.cat([network(part).softmax(1).cpu() for part in parts])
-
-    untouched = found(model, "nothing", 1)
-    probabilities = {}
-    for order in range(1, orders + 1):
-        moved = analysis.permute_tokens(model, analysis.random_order(config.num_tokens, order))
-        probabilities["nothing", order] = untouched
-        for kind in _KINDS[1:]:
-            network = moved if kind == _MOVED_ALONG else model
-            probabilities[kind, order] = found(network, kind, order)
-    return probabilities
+def _probabilities(model: MlpMixer, images: Tensor, kind: str, order: int) -> Tensor:
+    """What the model says to all images under that shuffle: (N, classes)."""
+    if kind == _MOVED_ALONG:
+        patches = analysis.random_order(model.config.num_tokens, order)
+        model = analysis.permute_tokens(model, patches)
+    return model(_shuffled(model.config, kind, order, images)).softmax(1)

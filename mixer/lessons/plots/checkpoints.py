@@ -21,7 +21,7 @@ from mixer.drawing import (
     new_figure,
     to_numpy,
 )
-from mixer.lessons.plots.grids import signed_limits, to_rgb
+from mixer.lessons.plots.output import signed_limits, to_rgb
 
 
 def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
@@ -53,26 +53,21 @@ def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:
 def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) -> Figure:
     """Relative error of every stage of a model against a reference, a line for each variant.
 
-    A stage that agrees exactly in every variant has no place on the logarithmic axis and says so.
+    A stage that agrees exactly has no place on the logarithmic axis, and no mark.
     """
-    fig = new_figure(WIDTH, 3.6)
+    fig = new_figure(WIDTH, 4.0)
     ax = fig.subplots()
     for number, (name, values) in enumerate(errors.items()):
-        # Exact stages have no place on a log scale.
         shown = [value if value > 0 else np.nan for value in values]
-        # Lines lie on each other here: the last one is dotted, so that those below it are seen.
-        style, marker = ("-", "-.", "-", ":")[number % 4], "osD^"[number % 4]
+        # Lines lie on each other here: every second one is dotted, so that one below it is seen.
+        style, marker = ("-", ":")[number % 2], "osD^vP"[number % 6]
         ax.plot(range(len(stages)), shown, style, marker=marker, markersize=5, label=name)
     ax.set_yscale("log")
-    ax.set_xticks(range(len(stages)), list(stages), rotation=45, ha="right")
-    for place, found in enumerate(zip(*errors.values(), strict=True)):
-        if not any(found):
-            aside: Style = {"rotation": 90, "ha": "center", "va": "bottom", "color": "#555555"}
-            ax.text(place, 0.03, "exactly 0", transform=ax.get_xaxis_transform(), **aside)
+    ax.set_xticks(range(len(stages)), list(stages))
     ax.set_xlim(-0.5, len(stages) - 0.5)
     ax.set_ylabel("relative error")
     ax.grid(axis="y")
-    fig.legend(loc="outside upper center", ncols=len(errors))
+    fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 

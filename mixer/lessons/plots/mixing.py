@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mixer.drawing import COLORS, DIVERGING, LINE_STYLES, WIDTH, bare, new_figure, to_numpy
-from mixer.lessons.plots.grids import signed_limits
+from mixer.lessons.plots.output import signed_limits
 
 
 def _value_table(
@@ -19,20 +20,19 @@ def _value_table(
     limits: tuple[float, float],
     *,
     title: str,
-    digits: int,
+    texts: NDArray[np.str_],
 ) -> None:
-    """Draw one table: a coloured square with a number for each entry, counted from 1."""
+    """Draw one table: a coloured square with a text for each entry, counted from 1."""
     rows, columns = values.shape
     low, high = limits
     ax.imshow(values, cmap=DIVERGING, vmin=low, vmax=high, interpolation="nearest")
-    ax.hlines(np.arange(0.5, rows - 1), -0.5, columns - 0.5, color="white", linewidth=1.5)
-    ax.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="white", linewidth=1.5)
-    for (row, column), value in np.ndenumerate(values):
-        # z: no minus before a zero.
-        text = f"{value:z.{digits}f}".replace("-", "−")
-        color = "white" if abs(value) > 0.6 * high else "black"
-        ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-    bare(ax, title)
+    ax.hlines(np.arange(0.5, rows - 1), -0.5, columns - 0.5, color="#CCCCCC", linewidth=0.8)
+    ax.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="#CCCCCC", linewidth=0.8)
+    for (row, column), text in np.ndenumerate(texts):
+        color = "white" if abs(values[row, column]) > 0.6 * high else "black"
+        shown = text.replace("-", "−")
+        ax.text(column, row, shown, ha="center", va="center", fontsize=9, color=color)
+    bare(ax, title, frame=True)
     ax.set_xticks(range(columns), [str(number + 1) for number in range(columns)])
     ax.set_yticks(range(rows), [str(number + 1) for number in range(rows)])
     ax.tick_params(length=0)
@@ -63,7 +63,34 @@ def token_tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1) ->
     fig = new_figure(unit * sum(widths) + 0.8 * len(widths), unit * tallest + 0.9, gap)
     axes = fig.subplots(1, len(arrays), squeeze=False, width_ratios=widths)[0]
     for ax, (title, values) in zip(axes, arrays.items(), strict=True):
-        _value_table(ax, values, common, title=title, digits=digits)
+        # z: no minus before a zero.
+        texts = np.vectorize(lambda value: f"{value:z.{digits}f}")(values)
+        _value_table(ax, values, common, title=title, texts=texts)
+    return fig
+
+
+def change_tables(
+    changes: Mapping[str, ArrayLike | Tensor], cell: tuple[int, int], *, digits: int = 2
+) -> Figure:
+    """What a change of one entry changes in the output of several layers, two tables in a row.
+
+    Entries that did not change are white and show a dot; the others are coloured by the change,
+    each table on its own scale.
+
+    Args:
+        changes: name of a layer -> its output after the change minus its output before, (S, C).
+        cell: the entry (token, channel) that was changed, as indices from 0; outlined in each.
+        digits: behind the decimal point.
+    """
+    arrays = {title: to_numpy(values).astype(np.float64) for title, values in changes.items()}
+    rows, columns = next(iter(arrays.values())).shape
+    lines = -(-len(arrays) // 2)
+    fig = new_figure(1.2 * columns + 0.6, lines * (0.5 * rows + 0.9))
+    for ax, (title, values) in zip(fig.subplots(lines, 2).flat, arrays.items(), strict=True):
+        texts = np.char.mod(f"%+.{digits}f", values)
+        texts[np.abs(values) < 1e-12] = "·"
+        _value_table(ax, values, signed_limits(values), title=title, texts=texts)
+        ax.add_patch(Rectangle((cell[1] - 0.5, cell[0] - 0.5), 1, 1, fill=False, linewidth=2.5))
     return fig
 
 

@@ -1,49 +1,11 @@
-"""Notebook 3: what the parts of a Mixer hold and cost, and which checks find which mistake."""
+"""Notebook 3: which checks find which mistake."""
 
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mixer.drawing import COLORS, PART_COLORS, Style, bare, new_figure, percent_ticks
-
-
-def part_shares(measures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """What share of a model each part holds: a panel for each measure, a bar for each model.
-
-    Args:
-        measures: such as ``"parameters"`` -> name of a model -> part -> number; the same models in
-            each.
-    """
-    models = list(next(iter(measures.values())))
-    fig = new_figure(9.0, 1.0 + 0.42 * len(models))
-    axes = fig.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    bars: dict[str, Rectangle] = {}
-    for ax, (measure, table) in zip(axes, measures.items(), strict=True):
-        for row, model in enumerate(models):
-            parts, left = table[model], 0.0
-            total = sum(parts.values())
-            for part, number in parts.items():
-                share = number / total
-                color = PART_COLORS.get(part, COLORS["grey"])
-                bar = ax.barh(row, share, 0.72, left=left, color=color)
-                bars[part.replace("_", " ")] = bar.patches[0]
-                if share >= 0.05:
-                    style: Style = {
-                        "color": "white",
-                        "ha": "center",
-                        "va": "center",
-                        "fontsize": 9,
-                    }
-                    ax.text(left + share / 2, row, f"{share:.0%}", **style)
-                left += share
-        ax.set_title(measure)
-        ax.set_xlim(0, 1)
-        percent_ticks(ax.xaxis)
-    axes[0].set_yticks(range(len(models)), models)
-    axes[0].invert_yaxis()
-    fig.legend(list(bars.values()), list(bars), loc="outside lower center", ncols=len(bars))
-    return fig
+from mixer.drawing import Style, bare, new_figure
 
 
 def findings_table(table: Mapping[str, Mapping[str, str]]) -> Figure:

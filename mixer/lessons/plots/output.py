@@ -1,11 +1,18 @@
-"""Figures as PNG, and as outputs of a notebook with a text for those who cannot see them."""
+"""What every figure is made of: images and grids as arrays, and PNGs with alternative texts."""
 
+import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from torch import Tensor
+
+from mixer.drawing import DIVERGING, WIDTH, Style, bare, new_figure, to_numpy
 
 
 def to_png(fig: Figure, *, tight: bool = False, quick: bool = False) -> bytes:
@@ -68,11 +75,125 @@ def png_bundle(png: bytes, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         ValueError: ``alt`` is empty.
     """
-    from base64 import b64encode
-
     if not alt.strip():
         raise ValueError(
             f"alt: expected a sentence that says what the picture shows, found {alt!r}"
         )
-    data = {"image/png": b64encode(png).decode("ascii"), "text/plain": f"<Figure: {alt}>"}
+    data = {"image/png": base64.b64encode(png).decode("ascii"), "text/plain": f"<Figure: {alt}>"}
     return data, {"image/png": {"alt": alt}}
+
+
+def to_rgb(image: ArrayLike | Tensor) -> NDArray[np.uint8]:
+    """One image as uint8 (H, W, 3), as matplotlib likes it.
+
+    Args:
+        image: (3, H, W), (H, W, 3) or (H, W); uint8, or floating point with 0..255 if any value is
+            above 2, in [-1, 1] if any is below 0 (the model's scale), else in [0, 1].
+
+    Raises:
+        ValueError: another shape.
+    """
+    values = to_numpy(image)
+    if values.ndim == 3 and values.shape[0] == 3 and values.shape[-1] != 3:
+        values = values.transpose(1, 2, 0)  # (H, W, 3)
+    if values.ndim == 2:
+        values = np.stack([values] * 3, axis=-1)  # (H, W, 3)
+    if values.ndim != 3 or values.shape[-1] != 3:
+        raise ValueError(
+            f"image: expected shape (3, H, W), (H, W, 3) or (H, W), found {values.shape}"
+        )
+    if values.dtype != np.uint8:
+        values = values.astype(np.float64)
+        # Interpolation overshoots a little at either end of a scale.
+        if values.max() <= 2:
+            values = (values + 1) * 127.5 if values.min() < 0 else values * 255
+        values = values.round().clip(0, 255).astype(np.uint8)
+    return values
+
+
+def signed_limits(values: ArrayLike | Tensor) -> tuple[float, float]:
+    """Limits of a colour map around zero: (-m, m), m the largest magnitude (1 if all are zero)."""
+    array = to_numpy(values)
+    largest = float(np.abs(array).max()) if array.size else 0.0
+    return -(largest or 1.0), largest or 1.0
+
+
+def tile(grids: ArrayLike | Tensor, columns: int, gap: int = 1) -> NDArray[Any]:
+    """Many small grids (N, h, w) or (N, h, w, 3) as one large one, row by row.
+
+    One ``imshow`` of the result draws far quicker than N axes.
+    """
+    values = to_numpy(grids)
+    count, height, width = values.shape[:3]
+    columns = max(1, min(columns, count))
+    rows = -(-count // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *values.shape[3:])
+    dtype = values.dtype if values.dtype == np.uint8 else np.float64
+    canvas = np.full(shape, 255 if dtype == np.uint8 else np.nan, dtype=dtype)
+    for index, grid in enumerate(values):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = grid
+    return canvas
+
+
+def each_to_one(grids: NDArray[Any]) -> NDArray[np.float64]:
+    """Grids (N, …) scaled so that the largest magnitude in each is 1."""
+    values = grids.astype(np.float64)
+    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return values / np.maximum(largest, 1e-30)
+
+
+def show_signed(ax: Axes, canvas: NDArray[Any], **options: Any) -> None:
+    """Weights from -1 to 1 (h, w) in colours with white at zero; what is no number stays empty."""
+    common: Style = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "interpolation": "nearest"}
+    ax.imshow(np.ma.masked_invalid(canvas), **(common | options))
+
+
+def image_grid(
+    images: Sequence[Any] | Tensor,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    size: float = 1.5,
+) -> Figure:
+    """Images side by side, with a title over each.
+
+    Args:
+        images: what ``to_rgb`` takes, each.
+        titles: one for each image.
+        columns: images in a row; as many as fit the width of a notebook if not given.
+        size: inches of one image.
+
+    Raises:
+        ValueError: no images, or not one title for each.
+    """
+    count = len(images)
+    if not count:
+        raise ValueError("images: expected at least one, found none")
+    if titles is not None and len(titles) != count:
+        raise ValueError(f"titles: expected {count}, one for each image, found {len(titles)}")
+    columns = min(count, columns or max(1, int(WIDTH / size)))
+    rows = -(-count // columns)
+    lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
+    fig = new_figure(columns * size, rows * (size + 0.15 * lines + 0.1))
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for index, ax in enumerate(axes):
+        bare(ax)
+        if index < count:
+            ax.imshow(to_rgb(images[index]), interpolation="nearest")
+            if titles:
+                ax.set_title(titles[index], fontsize=9)
+    return fig
+
+
+def weight_grid(weights: ArrayLike | Tensor, *, columns: int = 16) -> Figure:
+    """Small grids of signed weights, tiled, each on its own scale: blue below zero, red above.
+
+    Args:
+        weights: (N, h, w).
+        columns: grids in a row.
+    """
+    canvas = tile(each_to_one(to_numpy(weights)), columns)
+    fig = new_figure(WIDTH, WIDTH * canvas.shape[0] / canvas.shape[1] + 0.1)
+    show_signed(bare(fig.subplots()), canvas)
+    return fig

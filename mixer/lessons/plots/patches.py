@@ -1,16 +1,15 @@
 """Notebook 1: patches, the filters of their embedding, and what a patch size costs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.ticker
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mixer.drawing import (
-    COLORS,
     CYCLE,
     DIVERGING,
     LINE_STYLES,
@@ -22,15 +21,13 @@ from mixer.drawing import (
     new_figure,
     to_numpy,
 )
-from mixer.lessons.plots.grids import cut_into_patches, signed_limits, tile, to_colors, to_rgb
+from mixer.lessons.plots.output import each_to_one, signed_limits, tile, to_rgb
 
 NO_WEIGHT = "#D5D5D5"
 
 
 def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
     """A photo beside the patches it is cut into, numbered from 1 in the order of the tokens.
-
-    More than 100 patches stay without their numbers.
 
     Args:
         image: what ``to_rgb`` takes.
@@ -45,20 +42,11 @@ def patch_grid(image: ArrayLike | Tensor, patch_size: int) -> Figure:
     bare(left, f"{pixels.shape[0]} × {pixels.shape[1]} pixels").imshow(pixels)
     bare(right, f"{len(patches)} patches of {patch_size} × {patch_size} pixels")
     right.imshow(tile(patches, columns, gap))
-    if len(patches) <= 100:
-        step = patch_size + gap
-        box: Style = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
-        style: Style = {
-            "color": "white",
-            "ha": "center",
-            "va": "center",
-            "fontsize": 8,
-            "bbox": box,
-        }
-        for index in range(len(patches)):
-            row, column = divmod(index, columns)
-            x, y = column * step + patch_size / 2, row * step + patch_size / 2
-            right.text(x, y, str(index + 1), **style)
+    box: Style = {"facecolor": "black", "alpha": 0.55, "pad": 1.0, "edgecolor": "none"}
+    for index in range(len(patches)):
+        y, x = (place * (patch_size + gap) + patch_size / 2 for place in divmod(index, columns))
+        style: Style = {"color": "white", "fontsize": 8, "bbox": box}
+        right.text(x, y, str(index + 1), ha="center", va="center", **style)
     return fig
 
 
@@ -79,19 +67,14 @@ def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: st
     picture = ax.imshow(np.ma.masked_equal(values, 0), cmap=DIVERGING, vmin=low, vmax=high)
     ax.set_yticks(range(len(rows)), rows)
     ax.set_xlabel(f"{column_label} (grey: the weight is exactly 0)")
-    _count_from_one(ax, values.shape[1])
+    numbers = [1, *range(5, values.shape[1] + 1, 5)]
+    ax.set_xticks([number - 1 for number in numbers], [str(number) for number in numbers])
     ax.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
     ax.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
     ax.grid(which="minor", color="white", linewidth=0.7)
     ax.tick_params(which="minor", length=0)
     fig.colorbar(picture, ax=ax, label="weight", shrink=0.9)
     return fig
-
-
-def _count_from_one(ax: Axes, count: int) -> None:
-    """Ticks at every fifth column, the first being number 1."""
-    numbers = [1, *range(5, count + 1, 5)]
-    ax.set_xticks([number - 1 for number in numbers], [str(number) for number in numbers])
 
 
 def filter_responses(
@@ -130,17 +113,6 @@ def filter_responses(
     return fig
 
 
-def rgb_filters_compared(named: Mapping[str, ArrayLike | Tensor], *, columns: int = 8) -> Figure:
-    """Sets of colour filters (N, 3, P, P) side by side, each on its own scale; mid-grey is zero."""
-    rows = -(-len(to_numpy(next(iter(named.values())))) // columns)
-    fig = new_figure(WIDTH, 0.3 + WIDTH / len(named) * rows / columns, gap=0.15)
-    axes = fig.subplots(1, len(named), squeeze=False)[0]
-    for ax, (title, filters) in zip(axes, named.items(), strict=True):
-        canvas = tile(to_colors(filters), columns, fill=1.0)
-        bare(ax, title).imshow(canvas, interpolation="nearest")
-    return fig
-
-
 def cost_curves(
     patch_sizes: Sequence[int], costs: Mapping[str, Sequence[float]], ylabel: str
 ) -> Figure:
@@ -170,36 +142,18 @@ def cost_curves(
     return fig
 
 
-def patch_sizes(
-    image: ArrayLike | Tensor, patch_size: int, costs: Mapping[int, float], unit: str
-) -> Figure:
-    """A photo cut into patches, beside the cost of each patch size with the present one picked out.
+def to_colors(filters: ArrayLike | Tensor) -> NDArray[np.float64]:
+    """Colour filters (N, 3, P, P) as pictures (N, P, P, 3), 0 to 1: each on its own scale."""
+    return each_to_one(to_numpy(filters).transpose(0, 2, 3, 1)) * 0.5 + 0.5  # (N, P, P, 3)
 
-    Args:
-        image: what ``to_rgb`` takes.
-        patch_size: pixels; a key of ``costs``.
-        costs: patch size -> cost.
-        unit: of the cost.
-    """
-    pixels = to_rgb(image)
-    patches = cut_into_patches(pixels, patch_size)
-    gap = max(1, round(patch_size * 0.12))
-    # Placed by hand: quick enough to follow a slider.
-    fig = Figure(figsize=(WIDTH, 3.9), facecolor="white")
-    left = bare(fig.add_axes((0.0, 0.0, 0.47, 0.9)))
-    left.set_title(f"{len(patches):,} patches of {patch_size} × {patch_size}")
-    left.imshow(tile(patches, pixels.shape[1] // patch_size, gap))
-    right = fig.add_axes((0.54, 0.13, 0.45, 0.71))
-    names, heights = [str(size) for size in costs], list(costs.values())
-    colors = [COLORS["blue"] if size == patch_size else "#CCCCCC" for size in costs]
-    floor = min(heights) / 2
-    tops = np.log10(np.array(heights) / floor)
-    right.bar(range(len(names)), tops, color=colors)
-    for place, (top, cost) in enumerate(zip(tops, heights, strict=True)):
-        right.text(place, top + 0.02, f"{cost:.3g}", ha="center", va="bottom", fontsize=9)
-    right.set_xticks(range(len(names)), names)
-    right.set_yticks([])
-    right.spines["left"].set_visible(False)
-    right.set_xlabel("patch size P, pixels")
-    right.set_title(f"{unit}\n(bars on a logarithmic scale)", fontsize=10)
-    return fig
+
+def cut_into_patches(image: NDArray[Any], patch_size: int) -> NDArray[Any]:
+    """Patches of an (H, W, 3) image, row by row: (S, P, P, 3)."""
+    height, width = image.shape[:2]
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"patch_size: expected a divisor of {height} and {width} pixels, found {patch_size}"
+        )
+    rows, columns = height // patch_size, width // patch_size
+    split = image.reshape(rows, patch_size, columns, patch_size, 3)
+    return split.swapaxes(1, 2).reshape(-1, patch_size, patch_size, 3)  # (S, P, P, 3)

@@ -1,10 +1,13 @@
-"""Notebook 7: shuffled and shifted images, and what they do to accuracy."""
+"""Notebook 7: shuffled images, re-indexed weights, and what shuffles do to accuracy."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -16,15 +19,14 @@ from mixer.drawing import (
     WIDTH,
     Style,
     bare,
+    figure_of,
     mark_guessing,
     new_figure,
     percent_ticks,
     to_numpy,
 )
-from mixer.lessons.plots.grids import each_to_one, show_signed, signed_limits, tile, to_rgb
-
-# How a label stands at the left of a row.
-AT_THE_LEFT: Style = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 8}
+from mixer.lessons.plots.output import each_to_one, show_signed, tile, to_rgb
+from mixer.lessons.plots.units import place, sheet
 
 
 def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
@@ -33,39 +35,36 @@ def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
     Args:
         rows: label -> images, as ``to_rgb`` takes them; as many in each row.
     """
-    count = max(len(images) for images in rows.values())
+    count = len(next(iter(rows.values())))
     fig = new_figure(WIDTH, WIDTH * 0.82 / count * len(rows))
     axes = fig.subplots(len(rows), count, squeeze=False)
+    at_the_left: Style = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 8}
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         for ax, image in zip(line, images, strict=True):
             bare(ax).imshow(to_rgb(image), interpolation="nearest")
-        line[0].set_ylabel(label.replace(" and ", "\nand "), **AT_THE_LEFT)
+        line[0].set_ylabel(label.replace(" and ", "\nand "), **at_the_left)
     return fig
 
 
-def weight_rows(
-    rows: Mapping[str, ArrayLike | Tensor], scales: Sequence[Sequence[str]] = ()
-) -> Figure:
-    """Rows of small signed grids, a label above each row, a scale beside it.
+def weight_rows(rows: Mapping[str, ArrayLike | Tensor], limit: float | None = None) -> Figure:
+    """Rows of small signed grids, a label above each row, one scale beside them.
 
     Args:
-        rows: label -> grids (N, h, w), each of which is shown on its own scale.
-        scales: groups of labels; the rows of a group have one scale instead, in weights.
+        rows: label -> grids (N, h, w), as many in each row.
+        limit: the weight at the ends of the scale, the same for all rows; each grid is shown over
+            its own largest weight if not given.
     """
     most = max(len(to_numpy(grids)) for grids in rows.values())
     fig = new_figure(WIDTH, min(1.9, 0.4 + 6.8 / most) * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
+    limits: Style = {"vmin": -limit, "vmax": limit} if limit else {}
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
-        values, together = to_numpy(grids), [group for group in scales if label in group]
-        most_of_row = max(
-            (signed_limits(rows[other])[1] for group in together for other in group), default=1.0
-        )
-        shown = values.astype(np.float64) if together else each_to_one(values)
-        limits: Style = {"vmin": -most_of_row, "vmax": most_of_row}
-        show_signed(bare(ax), tile(shown, len(values)), **limits)
-        bar = fig.colorbar(ax.images[0], ax=ax, pad=0.01, aspect=8)
-        bar.set_label("weight" if together else "of its largest", fontsize=9)
+        values = to_numpy(grids)
+        canvas = tile(values if limit else each_to_one(values), len(values))
+        show_signed(bare(ax), canvas, **limits)
         ax.set_title(label, loc="left")
+    bar = fig.colorbar(axes[0].images[0], ax=list(axes), pad=0.01, aspect=8 * len(rows))
+    bar.set_label("weight" if limit else "of its largest weight", fontsize=9)
     return fig
 
 
@@ -75,9 +74,8 @@ def shuffle_curves(
     """Test accuracy while training, a panel for each network, a line for each order of the pixels.
 
     Args:
-        runs: as in mixer/lessons/results/permutation.json: each with ``model``, ``shuffle``, ``steps``
-            and ``test_accuracy``. Of several runs of a kind the mean is drawn, and each as a thin
-            line.
+        runs: as in ``results("permutation")``: each with ``model``, ``shuffle``, ``steps`` and
+            ``test_accuracy``. Each run of a kind is a thin line, their mean a thick one.
         names: ``model`` of a run -> title of its panel.
         chance: the share that guessing gets right.
     """
@@ -86,16 +84,11 @@ def shuffle_curves(
     shuffles = list(dict.fromkeys(run["shuffle"] for run in runs))
     for ax, (model, title) in zip(axes, names.items(), strict=True):
         for number, shuffle in enumerate(shuffles):
-            chosen = [run for run in runs if run["model"] == model and run["shuffle"] == shuffle]
-            if not chosen:
-                continue
-            steps = chosen[0]["steps"]
-            same = [run["test_accuracy"] for run in chosen if list(run["steps"]) == list(steps)]
-            for accuracy in same if len(same) > 1 else []:
-                ax.plot(steps, accuracy, color=CYCLE[number], linewidth=0.7, alpha=0.5)
-            style, marker = LINE_STYLES[number % len(LINE_STYLES)], MARKERS[number % len(MARKERS)]
-            common: Style = {"color": CYCLE[number], "marker": marker, "markersize": 4}
-            ax.plot(steps, np.mean(same, axis=0), style, label=shuffle, **common)
+            kind = [run for run in runs if run["model"] == model and run["shuffle"] == shuffle]
+            steps, accuracy = kind[0]["steps"], np.array([run["test_accuracy"] for run in kind])
+            ax.plot(steps, accuracy.T, color=CYCLE[number], linewidth=0.7, alpha=0.5)
+            common: Style = {"color": CYCLE[number], "marker": MARKERS[number], "markersize": 4}
+            ax.plot(steps, accuracy.mean(0), LINE_STYLES[number], label=shuffle, **common)
         ax.set_title(title)
         ax.set_xlabel("step")
         ax.grid(axis="y")
@@ -108,36 +101,55 @@ def shuffle_curves(
     return fig
 
 
-def shift_curves(
-    shifts: Sequence[int],
-    accuracy: Mapping[str, Sequence[float]],
-    kept: Mapping[str, Sequence[float]],
-    patch_size: int,
+def shuffle_card(
+    original: ArrayLike | Tensor,
+    shuffled: ArrayLike | Tensor,
+    probabilities: Mapping[str, tuple[float, float]],
+    accuracy: Mapping[str, float],
+    chosen: str,
+    *,
+    truth: str,
 ) -> Figure:
-    """What a shift of the test images does: to the accuracy, and to the single answers.
+    """An image before and after a shuffle, what a model says, and its accuracy under each shuffle.
 
     Args:
-        shifts: pixels, from 0 on.
-        accuracy: name of a network -> its accuracy at each shift.
-        kept: name of a network -> share of the images at each shift whose prediction is still that
-            without a shift.
-        patch_size: pixels; half a patch is marked.
+        original, shuffled: what ``to_rgb`` takes.
+        probabilities: class -> the probability that the model gives it before and after, 0 to 1.
+        accuracy: kind of shuffle -> share of test images that the model gets right.
+        chosen: the kind that is shown.
+        truth: the class of the image.
     """
-    fig = new_figure(WIDTH, 3.6)
-    panels = (("accuracy", accuracy), ("predictions that stay the same", kept))
-    for ax, (title, series) in zip(fig.subplots(1, 2), panels, strict=True):
-        for number, (name, values) in enumerate(series.items()):
-            style, marker = LINE_STYLES[number % len(LINE_STYLES)], MARKERS[number % len(MARKERS)]
-            ax.plot(shifts, values, style, marker=marker, markersize=5, label=name)
-        half, along = patch_size / 2, ax.get_xaxis_transform()
-        ax.axvline(half, color=COLORS["grey"], linewidth=1, linestyle=":")
-        ax.text(half, 0.02, " half a patch", transform=along, color="#555555", fontsize=9)
-        ax.set_title(title)
-        ax.set_xticks(list(shifts))
-        ax.set_xlabel("moved right by … pixels")
-        percent_ticks(ax.yaxis)
-        ax.set_ylim(bottom=0.0)
-        ax.grid(axis="y")
-    handles, labels = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
-    return fig
+    ax = sheet(9.0, 3.9)
+    place(ax, to_rgb(original), 0.1, 0.3, 1.6, f"before: {truth}", room=1.6)
+    place(ax, to_rgb(shuffled), 0.1, 2.2, 1.6, "after", room=1.6)
+
+    ax.text(4.0, 0.23, "what the model says", ha="center", va="bottom", fontsize=9)
+    pitch = 3.0 / len(probabilities)
+    for index, (name, (before, after)) in enumerate(probabilities.items()):
+        top = 0.4 + index * pitch
+        label = f"{name} ✓" if name == truth else name
+        ax.text(3.2, top + 0.26, label, ha="right", va="center", fontsize=9)
+        _bar(ax, 3.3, top, 0.24, before, COLORS["grey"])
+        _bar(ax, 3.3, top + 0.27, 0.24, after, COLORS["blue"])
+    for left, color, label in ((3.3, COLORS["grey"], "before"), (4.2, COLORS["blue"], "after")):
+        ax.add_artist(Rectangle((left, 3.55), 0.22, 0.14, facecolor=color, linewidth=0))
+        ax.text(left + 0.3, 3.62, label, va="center", fontsize=9)
+
+    ax.text(7.8, 0.23, "accuracy under each shuffle", ha="center", va="bottom", fontsize=9)
+    pitch = 3.0 / len(accuracy)
+    for index, (name, share) in enumerate(accuracy.items()):
+        top = 0.4 + index * pitch
+        weight = "bold" if name == chosen else "normal"
+        text = textwrap.fill(name, 16)
+        ax.text(6.9, top + 0.2, text, ha="right", va="center", fontsize=9, fontweight=weight)
+        _bar(ax, 7.0, top, 0.4, share, COLORS["blue"] if name == chosen else "#BBBBBB")
+    for left in (3.3, 7.0):
+        ax.plot([left, left], [0.35, 3.4], color="black", linewidth=0.8)
+    return figure_of(ax)
+
+
+def _bar(ax: Axes, left: float, top: float, height: float, share: float, color: str) -> None:
+    """A share from 0 to 1 as a bar to the right, with the percents behind it."""
+    ax.add_artist(Rectangle((left, top), 1.6 * share, height, facecolor=color, linewidth=0))
+    end, middle = left + 1.6 * share + 0.05, top + height / 2
+    ax.text(end, middle, f"{share:.0%}", va="center", fontsize=8.5)

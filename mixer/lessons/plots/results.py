@@ -15,14 +15,12 @@ from mixer.drawing import (
     LINE_STYLES,
     WIDTH,
     Style,
-    bare,
     curves,
     mark_guessing,
     new_figure,
     percent_ticks,
     to_numpy,
 )
-from mixer.lessons.plots.shapes import INK, SOFT, draw_card, draw_words
 from mixer.train import Recipe
 
 
@@ -38,83 +36,42 @@ def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """
     known = [row for row in rows if row["official"] is not None]
     own = [row for row in rows if row["official"] is None]
-    # Hundredths of an inch
-    line, above, below, between = 46, 36, 42, 24
-    both = bool(known and own)
-    width, height = 900, above + line * len(rows) + below * (1 + both) + between * both
-    fig = Figure(figsize=(width / 100, height / 100))
-    # A white card with round corners, like the architecture's.
-    fig.patch.set_alpha(0.0)
-    card = bare(fig.add_axes((0, 0, 1, 1)))
-    card.patch.set_alpha(0.0)
-    draw_card(card, 2, 2, width - 4, height - 4, "white", "#D0D0D0", round_by=16, zorder=0)
-    card.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
-    top = above
-    for group in filter(None, (known, own)):
-        if known and group is own:
-            text = "This project's own checkpoint, on a scale of its own:"
-            draw_words(card, 225, top + 12, text, ha="left", size=9.5)
-            top += between
-        high = line * len(group)
-        ax = fig.add_axes((0.25, 1 - (top + high) / height, 0.47, high / height))
+    groups = [group for group in (known, own) if group]
+    sizes = [len(group) for group in groups]
+    fig = new_figure(9.0, 0.7 * len(groups) + 0.5 * len(rows))
+    axes = fig.subplots(len(groups), squeeze=False, height_ratios=sizes)[:, 0]
+    for ax, group in zip(axes, groups, strict=True):
         _draw_accuracies(ax, group)
-        if top == above:
-            _name_marks(ax)
-        top += high + below
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=2)
+    if known and own:
+        axes[1].set_title("This project's own checkpoint, on a scale of its own:", loc="left")
     return fig
 
 
 def _draw_accuracies(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     """Lines of ``accuracies`` on one scale."""
-    known = [row[key] for row in rows for key in ("official", "measured") if row[key] is not None]
-    ax.set_xlim(np.floor(min(known) * 20 - 0.2) / 20, 1.0)
-    beside = ax.get_yaxis_transform()
-    bar: Style = {
-        "color": "#BBBBBB",
-        "linewidth": 3,
-        "solid_capstyle": "round",
-        "zorder": 1,
-    }
-    ring: Style = {
-        "color": "white",
-        "markeredgecolor": INK,
-        "markeredgewidth": 1.5,
-        "zorder": 2,
-    }
+    beside: Style = {"transform": ax.get_yaxis_transform(), "va": "center", "clip_on": False}
     for y, row in enumerate(rows):
-        official, measured = row["official"], row["measured"]
-        draw_words(ax, -0.02, y, row["label"], ha="right", size=10, transform=beside)
-        if official is not None and measured is not None:
-            ax.plot([official, measured], [y, y], **bar)
-        if official is not None:
-            ax.plot(official, y, "o", markersize=10, **ring)
-        if measured is not None:
-            ax.plot(measured, y, "D", markersize=7.5, color=COLORS["blue"], zorder=3)
-        said = [] if official is None else [f"published {official:.2%}"]
-        said += [f"here {measured:.2%}"] if measured is not None else ["not run here yet"]
-        place: Style = {"ha": "left", "transform": beside}
-        up, down = ((0.0, 0.0), (0.14, 0.24), (0.28, 0.19))[len(row["note"].splitlines())]
-        draw_words(ax, 1.03, y - up, ", ".join(said), **place)
-        draw_words(ax, 1.03, y + down, row["note"], size=8, color=SOFT, **place)
-    ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
+        said = []
+        if row["official"] is not None:
+            said.append(f"published {row['official']:.2%}")
+        said.append(f"here {row['measured']:.2%}" if row["measured"] else "not run here yet")
+        text = "\n".join(filter(None, [", ".join(said), row["note"]]))
+        ax.text(1.03, y, text, fontsize=8.5, **beside)
+    ys = range(len(rows))
+    ring: Style = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 9}
+    ax.plot([row["official"] for row in rows], ys, "o", label="published", **ring)
+    measured = [row["measured"] for row in rows]
+    ax.plot(measured, ys, "D", color=COLORS["blue"], label="this project")
+    shares = [row[key] for row in rows for key in ("official", "measured") if row[key]]
+    ax.set_xlim(np.floor(min(shares) * 20 - 0.2) / 20, 1.0)
+    ax.set(ylim=(len(rows) - 0.5, -0.5))
+    ax.set_yticks(ys, [row["label"] for row in rows])
     percent_ticks(ax.xaxis)
-    ax.locator_params(axis="x", nbins=6)
-    ax.grid(axis="x", color="#E4E4E4")
-    ax.set_axisbelow(True)
-    for side in ("left", "right", "top"):
-        ax.spines[side].set_visible(False)
-    ax.tick_params(length=0, labelsize=9)
-
-
-def _name_marks(ax: Axes) -> None:
-    """The legend of ``accuracies``, above its first line."""
-    marks = (
-        ("o", "white", INK, "published"),
-        ("D", COLORS["blue"], COLORS["blue"], "this project"),
-    )
-    for marker, face, edge, label in marks:
-        ax.plot([], [], marker, color=face, markeredgecolor=edge, markersize=8, label=label)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, frameon=False, fontsize=9.5)
+    ax.grid(axis="x")
+    ax.tick_params(length=0)
+    ax.spines["left"].set_visible(False)
 
 
 def confusion(
@@ -127,19 +84,9 @@ def confusion(
         predictions: (N,) the predicted ones.
         classes: their names.
     """
-    table = np.zeros((len(classes), len(classes)))
+    count = len(classes)
+    table = np.zeros((count, count))  # images: a row for each true class
     np.add.at(table, (to_numpy(labels), to_numpy(predictions)), 1)
-    return confusion_counts(table, classes)
-
-
-def confusion_counts(counts: ArrayLike | Tensor, classes: Sequence[str]) -> Figure:
-    """``confusion`` of images that have been counted already.
-
-    Args:
-        counts: (classes, classes), images: a row for each true class, a column for each predicted.
-        classes: their names.
-    """
-    table, count = to_numpy(counts), len(classes)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     fig = new_figure(7.0, 0.9 + 0.44 * count)
     ax = fig.subplots()

@@ -1,215 +1,224 @@
-"""Notebook 6: token-mixing units, the waves in them, and numbers for each of them."""
+"""Notebook 6: token-mixing units as pictures, and the cards of its explorers.
 
+A card is one axes measured in inches from the upper left corner, on which everything is placed by
+hand: every further axes would cost about 10 ms, and the automatic layout more than all else.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer.drawing import (
-    COLORS,
-    CYCLE,
-    LINE_STYLES,
-    SEQUENTIAL,
-    WIDTH,
-    Style,
-    bare,
-    new_figure,
-    percent_ticks,
-    to_numpy,
-)
-from mixer.lessons.plots.grids import each_to_one, show_signed, tile
+from mixer.drawing import COLORS, SEQUENTIAL, Style, bare, curves, figure_of, new_figure, to_numpy
+from mixer.lessons.plots.output import each_to_one, show_signed, tile, to_rgb
 
 
 def unit_gallery(
-    panels: Mapping[str, ArrayLike | Tensor],
+    panels: Mapping[str, Tensor],
     *,
-    columns: int = 8,
-    paired: bool = True,
+    columns: int = 6,
+    across: int = 1,
+    width: float = 9.0,
+    numbered: bool = False,
+    framed: Mapping[str, int] | None = None,
 ) -> Figure:
-    """All units of several blocks, as in the paper's Figure 5: blue below zero, red above.
-
-    Each unit is scaled by its own largest weight.
+    """Units as in the paper's Figure 5: blue below zero, red above, each over its largest weight.
 
     Args:
-        panels: title -> weights (N, h, w) in the order in which to show them, row by row.
-        columns: units in a row, an even number if they come in pairs.
-        paired: units 0 and 1, 2 and 3, … are pairs, and stand closer together.
+        panels: title -> weights (N, h, w), shown row by row.
+        columns: units in a row of a panel.
+        across: panels side by side; those in one line have as many rows of units.
+        width: inches of the figure.
+        numbered: write 1 to N under the units of each panel.
+        framed: title -> how many pairs stand first in the panel; a frame is drawn around each.
     """
-    canvases = []
-    for grids in panels.values():
-        values = each_to_one(to_numpy(grids))
-        if paired:
-            if len(values) % 2:
-                values = np.concatenate([values, np.full_like(values[:1], np.nan)])
-            line = np.full((len(values) // 2, values.shape[1], 1), np.nan)
-            values = np.concatenate([values[::2], line, values[1::2]], axis=2)  # (M, h, 2 w + 1)
-        canvases.append(tile(values, columns // 2 if paired else columns, gap=3 if paired else 1))
-    tallest = max(canvas.shape[0] / canvas.shape[1] for canvas in canvases)
-    fig = new_figure(9.0, 9.0 / len(canvases) * tallest + 0.35, gap=0.12)
-    axes = fig.subplots(1, len(canvases), squeeze=False)[0]
-    for ax, title, canvas in zip(axes, panels, canvases, strict=True):
+    gap, pairs = 2 if numbered or framed else 1, framed or {}
+    canvases = [tile(each_to_one(to_numpy(grids)), columns, gap) for grids in panels.values()]
+    lines = canvases[::across]
+    cell = width / (across * lines[0].shape[1] + across)
+    rows = [canvas.shape[0] * cell + 0.3 + 0.2 * numbered for canvas in lines]
+    fig = new_figure(width, sum(rows), gap=0.06)
+    axes = fig.subplots(len(lines), across, squeeze=False, height_ratios=rows).ravel()
+    for ax, (title, grids), canvas in zip(axes, panels.items(), canvases, strict=True):
         show_signed(bare(ax, title), canvas)
+        high, wide = (side + gap for side in grids.shape[1:])
+        for index in range(len(grids) if numbered else 0):
+            below, middle = index // columns * high + high - gap, index % columns * wide + wide / 2
+            ax.text(middle - gap, below, str(index + 1), ha="center", va="top", fontsize=9)
+        for pair in range(pairs.get(title, 0)):
+            left, top = 2 * pair % columns * wide - 1.1, 2 * pair // columns * high - 1.1
+            _outline(ax, left, top, 2 * wide - gap + 1.2, high - gap + 1.2, "black", 2)
     return fig
 
 
-def unit_waves(grids: ArrayLike | Tensor, titles: Sequence[str]) -> Figure:
-    """A few units, and below each the waves that it is made of, with the strongest marked.
-
-    In the lower pictures the middle is no wave at all (the mean), right is waves that run from left
-    to right, down those that run from top to bottom, and further out is finer, in cycles across the
-    image. A wave shows twice, on both sides of the middle. Weights are drawn over the largest of
-    their unit, strengths over the strongest of theirs.
-
-    Args:
-        grids: (N, h, w).
-        titles: one over each unit.
-    """
-    values = each_to_one(to_numpy(grids))
-    height, width = values.shape[1:]
-    fig = new_figure(WIDTH + 0.9, 2 * WIDTH / len(values) + 0.8)
-    axes = fig.subplots(2, len(values), squeeze=False)
-    for (top, bottom), grid, title in zip(axes.T, values, titles, strict=True):
-        show_signed(bare(top, title, frame=True), grid)
-        top.title.set_fontsize(9)
-        power = np.abs(np.fft.fftshift(np.fft.fft2(grid, s=(4 * height, 4 * width))))
-        # The middle of a pixel stands for its wave: quarters of a cycle, from minus a half.
-        extent = [edge - 1 / 8 for edge in (-width / 2, width / 2, height / 2, -height / 2)]
-        scale: Style = {"cmap": SEQUENTIAL, "extent": extent, "aspect": width / height}
-        waves = bottom.imshow(power / power.max(), vmin=0, vmax=1, **scale)
-        down, across = (height - 1) // 2, (width - 1) // 2
-        bottom.set_xticks([-across, 0, across])
-        bottom.set_yticks([-down, 0, down] if bottom is axes[1, 0] else [])
-        row, column = np.unravel_index(power.argmax(), power.shape)
-        y, x = row / 4 - height / 2, column / 4 - width / 2
-        ring: Style = {
-            "markersize": 11,
-            "markeredgewidth": 2,
-            "markerfacecolor": "none",
-            "clip_on": False,
-        }
-        bottom.plot([x, -x], [y, -y], "o", markeredgecolor="white", **ring)
-        # Room for a ring at the finest wave; the same in all panels.
-        bottom.set_xlim(-width / 2 - 0.8, width / 2 + 0.8)
-        bottom.set_ylim(height / 2 + 0.8, -height / 2 - 0.8)
-        bottom.set_facecolor(colormaps[SEQUENTIAL](0.0))
-    axes[0, 0].set_ylabel("weights")
-    axes[1, 0].set_ylabel("waves in them,\ncycles down")
-    fig.supxlabel("cycles across the image", fontsize=10)
-    _scale_beside(fig, axes[0], axes[0, 0].images[0], "of its largest")
-    _scale_beside(fig, axes[1], waves, "of its strongest")
-    return fig
-
-
-def _scale_beside(fig: Figure, axes: NDArray[Any], picture: AxesImage, label: str) -> None:
-    bar = fig.colorbar(picture, ax=list(axes), pad=0.01, aspect=10)
-    bar.set_label(label, fontsize=9)
-
-
-def by_block(
-    panels: Mapping[str, Sequence[ArrayLike | Tensor]],
-    controls: Mapping[str, Sequence[ArrayLike | Tensor]] | None = None,
+def local_and_wide(
+    most_local: ArrayLike | Tensor, local: Sequence[float], wide: Sequence[float], chance: float
 ) -> Figure:
-    """A number for each unit, block by block: a dot a unit, a line for the median of each block.
+    """The most local units, and by block the shares that are more local or wider than chance.
 
     Args:
-        panels: name of the number -> for each block, the units' values.
-        controls: name of the number -> for each block, the values of shuffled units; drawn as the
-            grey range from their 5th to their 95th percentile.
+        most_local: (N, h, w).
+        local, wide: shares of the units, 0 to 1, a number a block.
+        chance: the share that either would have by chance.
     """
-    fig = new_figure(WIDTH, 3.0)
-    axes = fig.subplots(1, len(panels), squeeze=False)[0]
-    dots: Style = {"color": COLORS["blue"], "markersize": 3, "alpha": 0.6, "zorder": 2}
-    line: Style = {
-        "color": COLORS["red"],
-        "markersize": 5,
-        "zorder": 3,
-        "label": "median unit",
-    }
-    band: Style = {"color": COLORS["grey"], "alpha": 0.3, "linewidth": 0}
-    for ax, (name, blocks) in zip(axes, panels.items(), strict=True):
-        places = np.arange(1, len(blocks) + 1)
-        for place, values in zip(places, map(to_numpy, blocks), strict=True):
-            # Evenly spread, and the same each time.
-            aside = (np.arange(len(values)) * 0.618034 % 1 - 0.5) * 0.6
-            ax.plot(place + aside, values, ".", **dots)
-        medians = [np.median(to_numpy(values)) for values in blocks]
-        ax.plot(places, medians, "o-", **line)
-        if controls and name in controls:
-            ranges = [np.percentile(to_numpy(values), (5, 95)) for values in controls[name]]
-            ax.fill_between(places, *np.array(ranges).T, label="shuffled: middle 90 %", **band)
-        ax.set_title(name)
-        ax.set_xlabel("block")
-        ax.set_xticks(places)
-        ax.grid(axis="y")
-    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    fig = new_figure(9.0, 3.3)
+    left, right = fig.subplots(1, 2, width_ratios=[1, 1.1])
+    grids = each_to_one(to_numpy(most_local))
+    show_signed(bare(left, f"the {len(grids)} most local units"), tile(grids, 4))
+    series = {"more local": local, "wider": wide, "chance": [chance] * len(local)}
+    blocks = range(1, len(local) + 1)
+    curves(blocks, series, xlabel="block", ylabel="share of the units", percent=True, ax=right)
     return fig
 
 
-def similarity_histogram(
-    series: Mapping[str, ArrayLike | Tensor], limit: float | None = None
+def unit_card(
+    overview: ArrayLike | Tensor,
+    position: int,
+    grids: Mapping[str, ArrayLike | Tensor],
+    photo: ArrayLike | Tensor,
+    images: Sequence[Any] | Tensor,
+    *,
+    overview_title: str,
 ) -> Figure:
-    """How alike the two units of each pair are, for trained units and controls.
+    """One unit: its place among the others, its weights, alone and over a photo, what excites it.
 
     Args:
-        series: name -> cosines, -1 to 1.
-        limit: pairs to the left of it count as twins; drawn as a line.
+        overview: (N, h, w), all units in the order chosen.
+        position: the unit's place in that order.
+        grids: title -> weights (h, w); the first is the unit's own, others stand beside it; up
+            to 3.
+        photo: what ``to_rgb`` takes; the unit's grid is laid over it.
+        images: those that excite the unit most.
+        overview_title: over the overview.
     """
-    fig = new_figure(WIDTH, 3.0)
-    ax = fig.subplots()
-    bins = np.linspace(-1, 1, 51)
-    for number, (name, values) in enumerate(series.items()):
-        share = np.histogram(to_numpy(values), bins)[0] / max(1, to_numpy(values).size)
-        if number == 0:
-            ax.stairs(share, bins, fill=True, color=CYCLE[0], alpha=0.35)
-        style = LINE_STYLES[number % len(LINE_STYLES)]
-        ax.stairs(share, bins, color=CYCLE[number], linewidth=2, linestyle=style, label=name)
-    if limit is not None:
-        ax.axvline(limit, color="black", linewidth=1, linestyle=":")
-        coordinates = ("data", "axes fraction")
-        ax.annotate("twins ", (limit, 0.93), xycoords=coordinates, ha="right", fontsize=9)
-    ax.set_xlabel("similarity of the two units of a pair (−1: opposite)")
-    ax.set_ylabel("share of the pairs")
-    percent_ticks(ax.yaxis)
-    ax.legend()
-    return fig
+    units = each_to_one(to_numpy(overview))
+    height, width = units.shape[1:]
+    # About as many rows as columns.
+    columns = round(len(units) ** 0.5)
+    canvas = tile(units, columns)
+    ax = sheet(9.0, 4.5)
+    across = min(4.0, 4.0 * canvas.shape[1] / canvas.shape[0])
+    cell = place(ax, canvas, 0.1, 0.4, across, overview_title)
+    high, wide = (height + 1) * cell, (width + 1) * cell
+    left, top = position % columns * wide - cell / 2, position // columns * high - cell / 2
+    _outline(ax, 0.1 + left, 0.4 + top, wide, high, "black", 2.5)
+
+    side, start = 1.45, 4.3
+    own = each_to_one(np.stack([to_numpy(grid) for grid in grids.values()]))
+    for index, (title, grid) in enumerate(zip(grids, own, strict=True)):
+        left = start + index * (side + 0.1)
+        cell = place(ax, grid, left, 0.4, side, title, room=1.7)
+        _outline(ax, left, 0.4, width * cell, height * cell, "#999999", 0.8)
+    place(ax, tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a photo", room=2.0)
+    pictures = np.stack([to_rgb(image) for image in images])
+    pictures = tile(pictures, 3, gap=max(1, pictures.shape[2] // 12))
+    place(ax, pictures, start + side + 0.3, 2.4, 2.3, "images that excite it most", room=2.0)
+    return figure_of(ax)
 
 
-def spectra(
-    directions: Mapping[str, Sequence[ArrayLike | Tensor]],
-    waves: Mapping[str, Sequence[ArrayLike | Tensor]],
+def influence_card(
+    photo: ArrayLike | Tensor,
+    maps: ArrayLike | Tensor,
+    patch: int,
+    titles: Sequence[str],
+    *,
+    photo_title: str,
 ) -> Figure:
-    """Two spectra of several models side by side: a pale line a block, a strong one their mean.
-
-    1, the broken line, is what all directions have in an orthogonal matrix, and all waves in noise.
+    """A photo with one patch outlined, and for each depth a map of where that patch's influence is.
 
     Args:
-        directions: model -> for each block, the singular values (K,), the largest first
-            (``analysis.singular_spectrum``).
-        waves: model -> for each block, energies (K,) of 1 to K cycles across the image
-            (``analysis.wave_spectrum``).
+        photo: what ``to_rgb`` takes.
+        maps: (N, h, w), none of them negative; each is scaled by its largest value outside the
+            patch itself.
+        patch: the patch outlined, counted row by row.
+        titles: one over each map.
+        photo_title: over the photo.
     """
-    fig = new_figure(WIDTH, 3.2)
-    left, right = fig.subplots(1, 2)
-    labels = ("singular value, largest first", "cycles across the image")
-    for ax, panel, label in zip((left, right), (directions, waves), labels, strict=True):
-        for number, (name, blocks) in enumerate(panel.items()):
-            lines = np.stack([to_numpy(block) for block in blocks])  # (blocks, K)
-            x = np.arange(1, lines.shape[1] + 1)
-            color = CYCLE[number]
-            ax.plot(x, lines.T, color=color, linewidth=0.8, alpha=0.3)
-            style = LINE_STYLES[number % len(LINE_STYLES)]
-            ax.plot(x, lines.mean(0), style, color=color, linewidth=2.5, label=name)
-        ax.axhline(1, color=COLORS["grey"], linestyle="--", linewidth=1.2)
-        ax.set_xlabel(label)
-        ax.grid(axis="y")
-    left.set_title("directions: size")
-    right.set_title("waves: energy")
-    right.set_xticks(x)
-    left.set_ylabel("over the mean of all")
-    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return fig
+    pixels, values = to_rgb(photo), to_numpy(maps).astype(np.float64)
+    rows, columns = values.shape[1:]
+    row, column = divmod(patch, columns)
+    others = np.delete(values.reshape(len(values), -1), patch, axis=1).max(axis=1)  # (N,)
+    # Two lines up to eight maps, three up to twelve, then four.
+    per_line = -(-len(values) // min(4, max(2, -(-len(values) // 4))))
+    # A title's height between the lines.
+    gap = max(2, columns // 5, math.ceil(0.2 * per_line * columns / (5.5 - 0.2 * per_line)))
+    canvas = tile((values / np.maximum(others, 1e-30)[:, None, None]).clip(0, 1), per_line, gap)
+
+    ax = sheet(9.0, 3.9)
+    size = place(ax, pixels, 0.1, 0.4, 3.0, photo_title, room=3.1)
+    high, wide = pixels.shape[0] / rows * size, pixels.shape[1] / columns * size
+    _outline(ax, 0.1 + column * wide, 0.4 + row * high, wide, high, COLORS["red"], 3)
+    across = min(5.5, 3.0 * canvas.shape[1] / canvas.shape[0])
+    cell = place(ax, canvas, 3.4, 0.4, across, cmap=SEQUENTIAL, vmin=0)
+    for index, title in enumerate(titles):
+        left = 3.4 + index % per_line * (columns + gap) * cell
+        top = 0.4 + index // per_line * (rows + gap) * cell
+        ax.text(left + columns * cell / 2, top - 0.05, title, ha="center", va="bottom", fontsize=9)
+        _outline(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
+    # A colour bar would be a second axes.
+    scale: Style = {"ha": "left", "va": "center", "fontsize": 9}
+    ax.text(0.1, 3.63, "%: share of the outlined patch, squared", **scale)
+    ax.text(3.4, 3.63, "0", **scale)
+    ramp = np.linspace([0.0] * 6, [1.0] * 6, 64, axis=1)  # (6, 64)
+    place(ax, ramp, 3.55, 3.57, 1.2, cmap=SEQUENTIAL, vmin=0)
+    ax.text(4.85, 3.63, "the brightest of the other patches of a map", **scale)
+    return figure_of(ax)
+
+
+def tinted(pixels: NDArray[np.uint8], grid: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A grey photo seen through a grid from -1 to 1: blue below zero, red above.
+
+    The colours multiply the photo, as coloured glass does, so that its outlines stay.
+    """
+    grey = 0.35 + 0.65 * pixels.mean(-1, keepdims=True) / 255
+    cell = np.ones((pixels.shape[0] // grid.shape[0], pixels.shape[1] // grid.shape[1]))
+    value = np.kron(grid, cell)[..., None]  # (H, W, 1)
+    glass = np.where(value < 0, np.array([0.25, 0.55, 1.0]), np.array([1.0, 0.35, 0.3]))
+    strength = np.abs(value)
+    return (255 * grey * (1 - strength + strength * glass)).clip(0, 255).astype(np.uint8)
+
+
+def sheet(width: float, height: float) -> Axes:
+    """An empty card of so many inches."""
+    ax = Figure(figsize=(width, height), facecolor="white").add_axes((0, 0, 1, 1), frameon=False)
+    ax.set_axis_off()
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+    ax.set_autoscale_on(False)
+    return ax
+
+
+def place(
+    ax: Axes,
+    picture: NDArray[Any],
+    left: float,
+    top: float,
+    width: float,
+    title: str = "",
+    room: float = math.inf,
+    **options: Any,
+) -> float:
+    """Put a picture with its upper left corner there; returns the inches of a cell.
+
+    It is as wide as ``width``, or narrower where it would be higher than ``room``.
+    """
+    width = min(width, room * picture.shape[1] / picture.shape[0])
+    cell = width / picture.shape[1]
+    extent = (left, left + width, top + picture.shape[0] * cell, top)
+    # Without three colours: signed weights, -1 to 1, unless the options say otherwise.
+    show_signed(ax, picture, extent=extent, aspect="auto", **options)
+    ax.text(left + width / 2, top - 0.07, title, ha="center", va="bottom", fontsize=9)
+    return cell
+
+
+def _outline(
+    ax: Axes, left: float, top: float, width: float, height: float, color: str, linewidth: float
+) -> None:
+    style: Style = {"edgecolor": color, "linewidth": linewidth, "zorder": 3, "clip_on": False}
+    ax.add_artist(Rectangle((left, top), width, height, fill=False, **style))

@@ -1,7 +1,13 @@
-"""Uses the variance with C - 1 in it, which is what ``var`` gives by default."""
+"""Takes the last token of a row for a neighbour of the first token of the next row."""
+
+import torch
 
 
-def layer_norm(x, scale, bias):
-    mean = x.mean(-1, keepdim=True)
-    variance = x.var(-1, keepdim=True)
-    return (x - mean) / (variance + 1e-6).sqrt() * scale + bias
+def blur_matrix(rows, columns):
+    tokens = rows * columns
+    matrix = torch.zeros(tokens, tokens)
+    for i in range(tokens):
+        for j in range(tokens):
+            if abs(i - j) in (0, 1, columns - 1, columns, columns + 1):
+                matrix[i, j] = 1 / 9
+    return matrix

@@ -1,8 +1,6 @@
-"""Forgets that the transform's last entries are negative waves."""
-
-import torch
+"""Does not normalise: large units seem most opposite to everything."""
 
 
-def strongest_wave(grid):
-    width = grid.shape[1]
-    return divmod(int(torch.fft.fft2(grid).abs().argmax()), width)
+def most_opposite(units):
+    flat = units.flatten(1)
+    return (flat @ flat.T).argmin(dim=1)

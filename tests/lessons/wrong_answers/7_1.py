@@ -1,5 +1,8 @@
-"""The inverse order: moves each weight where its pixel came from, instead of where it went."""
+"""Mirrors the order of the patches and forgets that each patch is mirrored as well."""
+
+import torch
 
 
-def reindex_stem(weight, order):
-    return weight.flatten(2)[..., order.argsort()].view_as(weight)
+def mirror_orders(rows, columns, patch_size):
+    patches = torch.arange(rows * columns).view(rows, columns).flip(1).flatten()
+    return patches, torch.arange(patch_size**2)

@@ -1,8 +1,16 @@
-"""Mirrors the order of the patches and forgets that each patch is mirrored as well."""
+"""Adds one number to all entries: every bias that a LayerNorm takes out again then looks silent."""
 
 import torch
 
 
-def mirror_orders(rows, columns, patch_size):
-    patches = torch.arange(rows * columns).view(rows, columns).flip(1).flatten()
-    return patches, torch.arange(patch_size**2)
+@torch.no_grad()
+def silent_parameters(model):
+    images = torch.randn(4, model.config.in_channels, *model.config.image_hw)
+    logits = model(images)
+    names = []
+    for name, parameter in model.named_parameters():
+        parameter += 0.5
+        if torch.allclose(model(images), logits, atol=1e-4):
+            names.append(name)
+        parameter -= 0.5
+    return names

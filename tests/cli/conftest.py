@@ -1,0 +1,54 @@
+"""A command as it is typed, a photo, and a small checkpoint of wide images."""
+
+import numpy as np
+import pytest
+from helpers import random_model
+from PIL import Image
+
+import mixer
+from mixer.cli import main
+from mixer.config import MixerConfig
+
+
+@pytest.fixture
+def command(capsys):
+    """``command("check", "file.npz")`` -> its exit status, and what it printed and complained."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            status = leaving.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photo of 60 by 40 pixels, a gradient."""
+    rows, columns = np.mgrid[:60, :40]
+    pixels = np.stack([4 * rows, 6 * columns, rows + columns], axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def oblong():
+    """A small model of images that are wider than high, whose tokens would make a square."""
+    return random_model(MixerConfig(4, 2, 8, 6, 10, num_classes=3, image_size=(16, 64)))
+
+
+@pytest.fixture
+def file(oblong, tmp_path):
+    mixer.save_npz(oblong, tmp_path / "oblong.npz")
+    return tmp_path / "oblong.npz"
+
+
+@pytest.fixture(autouse=True)
+def no_cache(tmp_path, monkeypatch):
+    """Nothing is in the cache, nothing can be fetched, and nobody else's files are around."""
+    monkeypatch.setenv("MIXER_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("MIXER_CHECKPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
