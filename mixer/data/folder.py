@@ -325,7 +325,7 @@ def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, 
         raise ValueError(f"{tested}: expected classes that {folder.name} has, found {unknown}")
     train, test = (Photos(part, classes, size, skip_unreadable) for part in (folder, tested))
     for note in _notes(train, test):
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
     empty = [folder / name for name in train.empty_classes()] or ([] if len(test) else [tested])
     if empty:
         raise ValueError(f"{empty[0]}: expected at least one photo, found none")

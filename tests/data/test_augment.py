@@ -62,6 +62,7 @@ def test_resize_is_torchvision_s_without_antialiasing(size):
     assert torch.allclose(data.resize(images, size), expected, atol=1e-3)
     assert data.resize(images, (32, 32)) is images
     assert data.resize(images, (1, 2)).shape == (2, 3, 1, 2)
+    assert data.resize(images, (2, 1)).shape == (2, 3, 2, 1)
     with pytest.raises(ValueError, match="size: expected positive pixels"):
         data.resize(images, (4, 0))
 
