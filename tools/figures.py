@@ -234,7 +234,7 @@ def shuffles() -> Figure:
 
 
 def units() -> Figure:
-    """Of blocks 1 to 3 the 32 smoothest units, as notebook 6 orders them."""
+    """Of blocks 1 to 3 the 32 smoothest units, smoothest first."""
     model, panels = from_npz(bundled("Mixer-Nano_4")), {}
     for block in range(3):
         grids = analysis.token_mixing_units(model, block)  # (64, 8, 8)

@@ -41,16 +41,17 @@ def unit_gallery(
     gap, pairs = 2 if numbered or framed else 1, framed or {}
     canvases = [tile(each_to_one(to_numpy(grids)), columns, gap) for grids in panels.values()]
     lines = canvases[::across]
-    cell = width / (across * lines[0].shape[1] + across)
+    cell = (width - 0.25 * across) / (across * lines[0].shape[1] + across)
     rows = [canvas.shape[0] * cell + 0.3 + 0.2 * numbered for canvas in lines]
-    fig = new_figure(width, sum(rows), gap=0.06)
+    fig = new_figure(width, sum(rows) + 0.2, gap=0.1)
     axes = fig.subplots(len(lines), across, squeeze=False, height_ratios=rows).ravel()
     for ax, (title, grids), canvas in zip(axes, panels.items(), canvases, strict=True):
         show_signed(bare(ax, title), canvas)
         high, wide = (side + gap for side in grids.shape[1:])
         for index in range(len(grids) if numbered else 0):
-            below, middle = index // columns * high + high - gap, index % columns * wide + wide / 2
-            ax.text(middle - gap, below, str(index + 1), ha="center", va="top", fontsize=9)
+            below = index // columns * high + high - gap
+            middle = index % columns * wide + (wide - gap - 1) / 2
+            ax.text(middle, below, str(index + 1), ha="center", va="top", fontsize=9)
         for pair in range(pairs.get(title, 0)):
             left, top = 2 * pair % columns * wide - 1.1, 2 * pair // columns * high - 1.1
             _outline(ax, left, top, 2 * wide - gap + 1.2, high - gap + 1.2, "black", 2)
