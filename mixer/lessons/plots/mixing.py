@@ -86,11 +86,13 @@ def change_tables(
     rows, columns = next(iter(arrays.values())).shape
     lines = -(-len(arrays) // 2)
     fig = new_figure(1.2 * columns + 0.6, lines * (0.5 * rows + 0.9))
+    fig.set_layout_engine("constrained", hspace=0.08)
     for ax, (title, values) in zip(fig.subplots(lines, 2).flat, arrays.items(), strict=True):
         texts = np.char.mod(f"%+.{digits}f", values)
         texts[np.abs(values) < 1e-12] = "·"
         _value_table(ax, values, signed_limits(values), title=title, texts=texts)
-        ax.add_patch(Rectangle((cell[1] - 0.5, cell[0] - 0.5), 1, 1, fill=False, linewidth=2.5))
+        corner = cell[1] - 0.5, cell[0] - 0.5
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, linewidth=2.5, zorder=3))
     return fig
 
 
