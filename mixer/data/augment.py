@@ -78,8 +78,7 @@ def sample_crop_boxes(
     h = torch.where((h * aspect).round() * h < smallest, h + 1, h)
     h = torch.where((h * aspect).round() * h > largest, h - 1, h)
     w = (h * aspect).round()
-    fits = (w * h >= smallest) & (w * h <= largest)
-    fits &= (h >= 1) & (w >= 1) & (h <= height) & (w <= width)
+    fits = (w * h >= smallest) & (h >= 1) & (w >= 1) & (h <= height) & (w <= width)
     # The first attempt that fits; 0 where none does.
     first = fits.int().argmax(dim=0, keepdim=True)  # (1, count)
     found = fits.any(dim=0)

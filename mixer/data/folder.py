@@ -232,7 +232,7 @@ class Photos(ImageFolder):
             for one that cannot be read; or raises ``UnreadablePhoto``, unless such are skipped.
         """
         read = partial(self._read, image_hw=height_width(size), crop=crop, stand_in=stand_in)
-        return _threads().starmap_async(read, enumerate(rows), chunksize=1)
+        return _threads().starmap_async(read, enumerate(rows))
 
     def _read(
         self, place: int, row: int, image_hw: tuple[int, int], crop: Crop | None, stand_in: bool
@@ -318,15 +318,14 @@ def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, 
     folder, tested = _split(root, ["train"]), _split(root, TEST)
     classes = class_names(folder)
     if len(classes) < 2:
-        below = ", ".join(class_names(folder / classes[0])[:10])
+        below = ", ".join(class_names(folder / classes[0]))
         hint = f" with the folders {below}: one folder too many?" if below else ""
         raise ValueError(f"{folder}: expected two classes or more, found only {classes[0]}{hint}")
-    if unknown := [name for name in class_names(tested) if name not in classes]:
-        found = ", ".join(unknown[:10])
-        raise ValueError(f"{tested}: expected classes that {folder.name} has, found {found}")
+    if unknown := ", ".join(name for name in class_names(tested) if name not in classes):
+        raise ValueError(f"{tested}: expected classes that {folder.name} has, found {unknown}")
     train, test = (Photos(part, classes, size, skip_unreadable) for part in (folder, tested))
     for note in _notes(train, test):
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
     empty = [folder / name for name in train.empty_classes()] or ([] if len(test) else [tested])
     if empty:
         raise ValueError(f"{empty[0]}: expected at least one photo, found none")
@@ -354,7 +353,7 @@ def _notes(train: Photos, test: Photos) -> Iterator[str]:
     if not test.root.endswith(TEST[0]):
         yield f"{test.root} is the test set, as {TEST[0]} has no class folders"
     if empty := test.empty_classes():
-        yield f"{test.root} has no photo of {', '.join(empty[:10])}"
+        yield f"{test.root} has no photo of {', '.join(empty)}"
     for half in (train, test):
         if loose := _count_loose(Path(half.root)):
             half.left_out["photos in no class folder"] = loose
