@@ -37,15 +37,11 @@ def data_dir() -> Path:
     Raises:
         OSError: neither is known, as for a user without a home folder.
     """
-    chosen = os.environ.get("MIXER_DATA")
     try:
-        folder = os.path.expanduser(chosen or user_cache_path("mixer", appauthor=False))
-    # Newer versions of platformdirs raise it, older ones leave the ~.
+        chosen = os.environ.get("MIXER_DATA") or user_cache_path("mixer", appauthor=False)
+        return Path(chosen).expanduser()
     except RuntimeError:
-        folder = "~"
-    if folder.startswith("~"):
-        raise OSError(f"{folder}: no home folder is known; let MIXER_DATA name a folder for data")
-    return Path(folder)
+        raise OSError("no home folder is known; let MIXER_DATA name a folder for data") from None
 
 
 @contextmanager
@@ -102,7 +98,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> Iterator[None]:
+def locked(path: Path, when_busy: Callable[[], None]) -> Iterator[None]:
     """Inside, no other process, of this machine or of another one, holds the lock ``path``.
 
     The operating system holds it for the process, so that one that is killed leaves it free; its
@@ -110,12 +106,12 @@ def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> 
 
     Args:
         path: of the lock's file.
-        when_busy: called if another process still has it after ``patience`` seconds; unless it
-            raises, that process is waited for.
+        when_busy: called if another process still has it after a moment; unless it raises,
+            that process is waited for.
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=0.2)
     except Timeout:
         when_busy()
         lock.acquire()
@@ -128,12 +124,6 @@ def locked(path: Path, when_busy: Callable[[], None], patience: float = 0.2) -> 
         yield
     finally:
         lock.release()
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed while they wrote have left in ``folder``."""
-    for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
 
 
 def check_writable(
@@ -180,6 +170,7 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
     part = path.with_name(f".{path.name}.part")
     said = f"{path.name}: another process is fetching it"
     with locked(path.with_name(f".{path.name}.lock"), lambda: print(said, file=sys.stderr)):
+        earlier = part.exists()
         # Another process may have fetched it meanwhile.
         while not path.exists():
             part.touch()
@@ -188,9 +179,10 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
                 _check_reachable(url)
                 _fetch(url, part, have)
             except (OSError, HTTPException) as error:
-                if isinstance(error, HTTPError) and error.code == 416 and have:
-                    # Nothing comes after what we have: it was another file.
+                if isinstance(error, HTTPError) and error.code == 416 and earlier:
+                    # Nothing comes after what an earlier call left: it was another file.
                     part.unlink()
+                    earlier = False
                 elif part.stat().st_size <= have:
                     raise OSError(f"{url}: {error or type(error).__name__}") from error
                 continue

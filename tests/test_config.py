@@ -2,49 +2,51 @@
 
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 
 import mixer
-from mixer.config import MODELS, MixerConfig, get_config
+from mixer.config import MODELS, MixerConfig, get_config, parse_image_size
+
+SIZES = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
+
+
+def test_table_1_and_the_small_model():
+    found = {
+        name: (*(getattr(c, size) for size in SIZES), c.num_tokens, c.num_classes, *c.image_hw)
+        for name, c in MODELS.items()
+    }
+    assert found == {
+        "Mixer-S_32": (32, 8, 512, 256, 2048, 49, 1000, 224, 224),
+        "Mixer-S_16": (16, 8, 512, 256, 2048, 196, 1000, 224, 224),
+        "Mixer-B_32": (32, 12, 768, 384, 3072, 49, 1000, 224, 224),
+        "Mixer-B_16": (16, 12, 768, 384, 3072, 196, 1000, 224, 224),
+        "Mixer-L_32": (32, 24, 1024, 512, 4096, 49, 1000, 224, 224),
+        "Mixer-L_16": (16, 24, 1024, 512, 4096, 196, 1000, 224, 224),
+        "Mixer-H_14": (14, 32, 1280, 640, 5120, 256, 1000, 224, 224),
+        "Mixer-Nano_4": (4, 8, 128, 64, 512, 64, 10, 32, 32),
+    }
+    rates = {(c.in_channels, c.dropout, c.stochastic_depth) for c in MODELS.values()}
+    assert rates == {(3, 0.0, 0.0)}
+
+
+def test_integers_of_numpy_become_plain_ones():
+    c = get_config("Mixer-B_16", num_classes=np.int64(10), image_size=np.int32(32))
+    assert c == get_config("Mixer-B_16", num_classes=10, image_size=(32, np.uint8(32)))
+    assert {type(number) for number in (c.num_classes, *c.image_hw)} == {int}
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "patch", "width", "tokens", "d_s", "d_c"),
-    # Table 1 of the paper, at 224 pixels.
-    [
-        ("Mixer-S_32", 8, 32, 512, 49, 256, 2048),
-        ("Mixer-S_16", 8, 16, 512, 196, 256, 2048),
-        ("Mixer-B_32", 12, 32, 768, 49, 384, 3072),
-        ("Mixer-B_16", 12, 16, 768, 196, 384, 3072),
-        ("Mixer-L_32", 24, 32, 1024, 49, 512, 4096),
-        ("Mixer-L_16", 24, 16, 1024, 196, 512, 4096),
-        ("Mixer-H_14", 32, 14, 1280, 256, 640, 5120),
-    ],
+    ("text", "size"), [("224", 224), ("16x64", (16, 64)), ("16×64", (16, 64)), (" 32 ", 32)]
 )
-def test_table_1(name, layers, patch, width, tokens, d_s, d_c):
-    c = MODELS[name]
-    assert (c.num_blocks, c.patch_size, c.hidden_dim, c.num_tokens) == (
-        layers,
-        patch,
-        width,
-        tokens,
-    )
-    assert (c.tokens_mlp_dim, c.channels_mlp_dim) == (d_s, d_c)
-    assert (c.num_classes, c.image_hw, c.in_channels) == (1000, (224, 224), 3)
-    assert (c.dropout, c.stochastic_depth) == (0.0, 0.0)
+def test_an_image_size_from_the_command_line(text, size):
+    assert parse_image_size(text) == size
 
 
-def test_the_small_model():
-    c = MODELS["Mixer-Nano_4"]
-    assert (c.patch_size, c.num_blocks, c.hidden_dim, c.tokens_mlp_dim, c.channels_mlp_dim) == (
-        4,
-        8,
-        128,
-        64,
-        512,
-    )
-    assert (c.num_classes, c.image_hw, c.grid, c.num_tokens) == (10, (32, 32), (8, 8), 64)
-    assert len(MODELS) == 8
+@pytest.mark.parametrize("text", ["", "0", "x", "16x", "16x64x3", "-4", "1.5", "1" * 5000, "١٦"])
+def test_what_is_no_image_size(text):
+    with pytest.raises(ValueError, match="image_size: expected pixels such as 224 or 16x64, found"):
+        parse_image_size(text)
 
 
 def test_imagenet_21k():
@@ -101,17 +103,9 @@ def test_wrong_configurations_are_refused(changes, message):
         mixer.create_model(**{"name": "Mixer-B_16"} | changes)
 
 
-@pytest.mark.parametrize(
-    "size", ["patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"]
-)
+@pytest.mark.parametrize("size", SIZES)
 def test_every_size_is_positive(size):
-    sizes = {
-        "patch_size": 4,
-        "num_blocks": 2,
-        "hidden_dim": 8,
-        "tokens_mlp_dim": 8,
-        "channels_mlp_dim": 8,
-    }
+    sizes = dict.fromkeys(SIZES, 4)
     assert MixerConfig(**sizes, image_size=8).num_tokens == 4
     with pytest.raises(ValueError, match=f"{size}: expected a positive integer, found 0"):
         MixerConfig(**sizes | {size: 0}, image_size=8)

@@ -6,17 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mixer import cost
 from mixer.config import MODELS, MixerConfig, get_config
-from mixer.model import MlpMixer, create_model
+from mixer.model import MlpMixer
 
 SMALL = MixerConfig(4, 3, 24, 10, 40, num_classes=7, image_size=(16, 24))
-
-
-@pytest.fixture
-def small() -> MlpMixer:
-    torch.manual_seed(0)
-    model = MlpMixer(SMALL).double().eval()
-    torch.nn.init.normal_(model.head.weight, std=0.1)
-    return model
 
 
 @pytest.mark.parametrize("config", [SMALL, MODELS["Mixer-Nano_4"]])
@@ -48,34 +40,35 @@ def test_training_flops_are_about_what_torch_counts():
     assert cost.training_flops(model) == counter.get_total_flops() + unneeded
 
 
+def test_parameters_by_part():
+    counts = cost.parameters_by_part(MlpMixer(SMALL))
+    assert tuple(counts) == cost.PARTS == tuple(cost.flops_by_part(SMALL))
+    assert counts == {
+        "stem": 24 * (3 * 16 + 1),
+        "token_mixing": 3 * (2 * 24 * 10 + 10 + 24),
+        "channel_mixing": 3 * (2 * 24 * 40 + 40 + 24),
+        "norms": 2 * 24 * (2 * 3 + 1),
+        "head": 7 * (24 + 1),
+    }
+
+
+def test_cost_of_the_papers_models():
+    """GMAC without the head, as the paper's sizes give."""
+    expected = {"Mixer-S_32": 1.00, "Mixer-S_16": 3.78, "Mixer-B_32": 3.24, "Mixer-B_16": 12.60}
+    expected |= {"Mixer-L_32": 11.25, "Mixer-L_16": 44.55, "Mixer-H_14": 120.99}
+    for name, gmacs in expected.items():
+        flops = cost.flops_by_part(get_config(name))
+        assert round((sum(flops.values()) - flops["head"]) / 2e9, 2) == gmacs
+
+
 @pytest.mark.parametrize(
-    ("name", "gmacs"),
+    ("precision", "device", "expected"),
+    # Numbers: the image, of each block two norms' copies, two products and two hidden layers twice.
     [
-        ("Mixer-S_32", 1.00),
-        ("Mixer-S_16", 3.78),
-        ("Mixer-B_32", 3.24),
-        ("Mixer-B_16", 12.60),
-        ("Mixer-L_32", 11.25),
-        ("Mixer-L_16", 44.55),
-        ("Mixer-H_14", 120.99),
+        ("fp32", "cpu", 4 * (1152 + 3 * (4 * 576 + 2 * 1200) + 576)),
+        ("bf16", "cpu", 2 * (1152 + 3 * (4 * 576 + 2 * 1200) + 576)),
+        ("bf16", "cuda", 2 * (1152 + 3 * (6 * 576 + 2 * 1200) + 1152)),
     ],
 )
-def test_cost_of_the_papers_models(name, gmacs):
-    flops = cost.flops_by_part(get_config(name))
-    assert round((sum(flops.values()) - flops["head"]) / 2e9, 2) == gmacs
-
-
-def test_parameters_by_part(small):
-    counts = cost.parameters_by_part(small)
-    assert tuple(counts) == cost.PARTS == tuple(cost.flops_by_part(small))
-    assert sum(counts.values()) == sum(p.numel() for p in small.parameters())
-    assert counts["norms"] == 2 * SMALL.hidden_dim * (2 * SMALL.num_blocks + 1)
-    assert counts["stem"] == SMALL.hidden_dim * (3 * 16 + 1)
-    assert counts["head"] == 7 * (SMALL.hidden_dim + 1)
-    assert counts["token_mixing"] == SMALL.num_blocks * (2 * 24 * 10 + 10 + 24)
-
-
-def test_parameters_of_b16():
-    with torch.device("meta"):
-        counts = cost.parameters_by_part(create_model("Mixer-B_16"))
-    assert sum(counts.values()) == 59_880_472
+def test_activation_bytes(precision, device, expected):
+    assert cost.activation_bytes(SMALL, precision, device) == expected

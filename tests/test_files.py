@@ -1,25 +1,19 @@
-"""Files are written whole or not at all, also by a process that is killed."""
+"""Files are written whole or not at all, and fetched whole or not at all."""
 
 import errno
 import hashlib
-import signal
-import subprocess
-import sys
+import os
+import socket
+import threading
+import time
 
 import pytest
+from file_server import FileServer
+from filelock import FileLock
 
 from mixer import files
-from mixer.data import data_dir
 
-
-def test_data_dir(monkeypatch, tmp_path):
-    assert data_dir is files.data_dir
-    monkeypatch.setenv("MIXER_DATA", str(tmp_path))
-    assert data_dir() == tmp_path
-    monkeypatch.setenv("MIXER_DATA", "~/somewhere")
-    assert "~" not in str(data_dir())
-    monkeypatch.delenv("MIXER_DATA")
-    assert data_dir().name == "mixer"
+CONTENT = bytes(range(256)) * 80
 
 
 def test_a_file_takes_the_old_one_s_place_when_it_is_whole(tmp_path):
@@ -49,30 +43,6 @@ def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_beside_it(tmp_pa
     with pytest.raises(RuntimeError, match="stopped"):
         half()
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if old is None else [old])
-
-
-KILLED = """
-import os, signal, sys
-from mixer.files import replacing
-with replacing(sys.argv[1]) as file:
-    file.write(b"half of the new one")
-    file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-def test_a_kill_in_the_middle_leaves_the_old_file_and_leftovers_that_are_removed(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=200)
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_bytes() == b"old"
-    (left,) = set(tmp_path.iterdir()) - {path}
-    assert left.read_bytes() == b"half of the new one"
-    (tmp_path / "mine.tmp").write_bytes(b"not a leftover")
-    files.remove_leftovers(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine.tmp"]
 
 
 def test_check_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
@@ -118,7 +88,195 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path):
         with pytest.raises(kinds) as caught, files.replacing(path) as file:
             file.write(b"content")
         assert caught.value.filename == str(path) and caught.value.errno
-    assert [found.name for found in tmp_path.rglob("*")] == ["folder"]
-    for path in (tmp_path / "folder", tmp_path / "none" / "a.txt"):
+        assert files.format_error(caught.value) == f"{path}: {caught.value.strerror}"
         with pytest.raises(ValueError, match=f"{path.name}: expected a"):
             files.check_target(path)
+    assert [found.name for found in tmp_path.rglob("*")] == ["folder"]
+    assert files.check_target(tmp_path / "new") is None
+    assert files.format_error(ValueError("as it is")) == "as it is"
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "real").write_text("old")
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+    except OSError:
+        pytest.skip("no links here")
+    files.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_data_dir(monkeypatch, tmp_path):
+    monkeypatch.setenv("MIXER_DATA", str(tmp_path))
+    assert files.data_dir() == tmp_path
+    monkeypatch.setenv("MIXER_DATA", "~/somewhere")
+    assert files.data_dir() == files.Path.home() / "somewhere"
+    monkeypatch.delenv("MIXER_DATA")
+    assert files.data_dir().name == "mixer" and files.data_dir().is_absolute()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="users without a home folder are containers'")
+def test_a_user_without_a_home_folder_is_told_of_the_variable(monkeypatch, tmp_path):
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "MIXER_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OSError, match="no home folder is known; let MIXER_DATA name a folder"):
+        files.data_dir()
+    monkeypatch.setenv("MIXER_DATA", str(tmp_path))
+    assert files.data_dir() == tmp_path
+
+
+@pytest.fixture
+def hold():
+    """Hold a lock in another thread, for so many seconds; then do what is to be done."""
+    threads = []
+
+    def hold(lock, seconds, then=lambda: None):
+        held = threading.Event()
+
+        def work():
+            with FileLock(lock, is_singleton=False):
+                held.set()
+                time.sleep(seconds)
+                then()
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        held.wait()
+
+    yield hold
+    for thread in threads:
+        thread.join()
+
+
+def test_who_waits_for_a_lock_is_told_and_may_refuse(tmp_path, hold):
+    said = []
+    with files.locked(tmp_path / "lock", lambda: said.append("busy")):
+        assert not said
+    hold(tmp_path / "lock", 0.6, lambda: said.append("done"))
+    with files.locked(tmp_path / "lock", lambda: said.append("busy")):
+        assert said == ["busy", "done"]
+
+    def refuse():
+        raise ValueError("at work")
+
+    hold(tmp_path / "lock", 0.6)
+    with pytest.raises(ValueError, match="at work"), files.locked(tmp_path / "lock", refuse):
+        pass
+
+
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch):
+    def none(*_, number=errno.ENOLCK, **__):
+        raise OSError(number, "No locks available")
+
+    monkeypatch.setattr(files.FileLock, "acquire", none)
+    with pytest.warns(UserWarning, match="cannot be locked"), files.locked(tmp_path / "a", print):
+        pass
+    monkeypatch.setattr(files.FileLock, "acquire", lambda *_, **__: none(number=errno.EACCES))
+    with pytest.raises(OSError, match="No locks"), files.locked(tmp_path / "a", print):
+        pass
+
+
+# ---------------------------------------------------------------------------------------- downloads
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(files, "SILENCE", 0.5)
+    server = FileServer(CONTENT)
+    yield server
+    server.http.shutdown()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "file.bin"
+
+
+def part_of(path):
+    return path.with_name(f".{path.name}.part")
+
+
+def test_broken_transfers_are_taken_up(server, path):
+    server.break_after = [5000, 3000]
+    files.download(server.url, path, md5=hashlib.md5(CONTENT).hexdigest())
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=5000-", "bytes=8000-"]
+    assert not part_of(path).exists()
+    files.download(server.url, path)
+    assert len(server.ranges) == 3
+
+
+def test_a_later_call_goes_on_and_a_server_may_ignore_ranges(server, path):
+    server.break_after = [5000, 0]
+    with pytest.raises(OSError, match=r"^http.*broke off after 5000 of 20480 bytes"):
+        files.download(server.url, path)
+    assert not path.exists() and part_of(path).read_bytes() == CONTENT[:5000]
+    server.ignore_range = True
+    files.download(server.url, path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=5000-", "bytes=5000-"]
+
+
+def test_a_piece_that_is_as_long_as_the_file_or_longer_is_thrown_away(server, path):
+    part_of(path).write_bytes(b"x" * (len(CONTENT) + 1))
+    files.download(server.url, path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(CONTENT) + 1}-", None]
+
+
+def test_another_file_is_not_taken(server, path):
+    with pytest.raises(OSError, match="expected the MD5 sum 123, found "):
+        files.download(server.url, path, md5="123")
+    assert not path.exists() and not part_of(path).exists()
+
+
+def test_a_server_that_says_no_length_and_one_that_is_slow(server, path):
+    server.without_length, server.pause = True, 0.2
+    files.download(server.url, path)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("fault", "message"), [({"status": 404}, "404"), ({"claim": 1000}, "416")])
+def test_what_is_not_to_be_had_is_asked_for_once(server, path, fault, message):
+    for name, value in fault.items():
+        setattr(server, name, value)
+    with pytest.raises(OSError, match=message):
+        files.download(server.url, path)
+    assert not path.exists() and len(server.ranges) <= 2
+
+
+def test_no_answer_is_an_error_in_time(server, path, monkeypatch):
+    """A server that takes the connection and says nothing, one with many addresses, and none."""
+    assert files.SILENCE <= 15
+    server.pause = 3.0
+    silent = socket.create_server(("127.0.0.1", 0))
+    for url in (f"http://127.0.0.1:{silent.getsockname()[1]}", server.url, "http://127.0.0.1:9"):
+        started = time.monotonic()
+        with pytest.raises(OSError, match=r"^http://127.*(timed out|refused)"):
+            files.download(url, path)
+        assert time.monotonic() - started < 2.5
+    silent.close()
+    asked = []
+
+    def connect(address, timeout):
+        asked.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(files.socket, "getaddrinfo", lambda *_, **__: [None] * 5)
+    monkeypatch.setattr(files.socket, "create_connection", connect)
+    with pytest.raises(OSError, match="timed out"):
+        files.download("https://example.com/file", path)
+    assert asked == [0.1]
+
+
+def test_of_two_the_second_waits_for_the_first(server, path, hold, capsys):
+    lock = path.with_name(f".{path.name}.lock")
+    hold(lock, 0.6, lambda: path.write_bytes(b"fetched by the first"))
+    files.download(server.url, path)
+    assert path.read_bytes() == b"fetched by the first" and server.ranges == []
+    assert "another process is fetching it" in capsys.readouterr().err

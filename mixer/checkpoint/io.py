@@ -89,12 +89,13 @@ class Checkpoint:
             hidden, in_channels, patch, _ = arrays["stem.weight"].shape
             tokens_mlp_dim, tokens = arrays[_MARK].shape
             channels_mlp_dim, _ = arrays["blocks.0.channel_mixing.fc1.weight"].shape
-            widths = (hidden, tokens_mlp_dim, channels_mlp_dim, arrays["head.weight"].shape[0])
+            num_classes, _ = arrays["head.weight"].shape
             side = math.isqrt(tokens)
             square = side * patch if side * side == tokens else None
             sizes = (source_size, self.image_size, square, image_size)
             size = next(size for size in sizes if size is not None)
-            config = MixerConfig(patch, blocks, *widths, size, in_channels)
+            widths = (hidden, tokens_mlp_dim, channels_mlp_dim)
+            config = MixerConfig(patch, blocks, *widths, num_classes, size, in_channels)
         except KeyError as error:
             what = f"{layout.name(error.args[0])}: expected this array, found none"
             raise CheckpointError(f"{self.path}: {what}") from None

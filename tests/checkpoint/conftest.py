@@ -1,5 +1,6 @@
 """A small checkpoint: the model, its file, and its arrays made by hand."""
 
+import numpy as np
 import pytest
 from helpers import random_model
 
@@ -17,7 +18,7 @@ def file(model, tmp_path):
     return tmp_path / "model.npz"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def arrays():
     """The arrays of a small checkpoint, by hand, from the official names and layouts."""
     state = {name: tensor.numpy() for name, tensor in random_model().state_dict().items()}
@@ -31,13 +32,11 @@ def arrays():
     }
     for i in range(2):
         for j in (0, 1):
-            by_hand[f"MixerBlock_{i}/LayerNorm_{j}/scale"] = state[f"blocks.{i}.norm{j + 1}.weight"]
-            by_hand[f"MixerBlock_{i}/LayerNorm_{j}/bias"] = state[f"blocks.{i}.norm{j + 1}.bias"]
+            theirs, ours = f"MixerBlock_{i}", f"blocks.{i}"
+            by_hand[f"{theirs}/LayerNorm_{j}/scale"] = state[f"{ours}.norm{j + 1}.weight"]
+            by_hand[f"{theirs}/LayerNorm_{j}/bias"] = state[f"{ours}.norm{j + 1}.bias"]
             for mlp in ("token_mixing", "channel_mixing"):
-                by_hand[f"MixerBlock_{i}/{mlp}/Dense_{j}/kernel"] = state[
-                    f"blocks.{i}.{mlp}.fc{j + 1}.weight"
-                ].T
-                by_hand[f"MixerBlock_{i}/{mlp}/Dense_{j}/bias"] = state[
-                    f"blocks.{i}.{mlp}.fc{j + 1}.bias"
-                ]
-    return by_hand
+                layer = f"{ours}.{mlp}.fc{j + 1}"
+                by_hand[f"{theirs}/{mlp}/Dense_{j}/kernel"] = state[f"{layer}.weight"].T
+                by_hand[f"{theirs}/{mlp}/Dense_{j}/bias"] = state[f"{layer}.bias"]
+    return {name: np.ascontiguousarray(array) for name, array in by_hand.items()}

@@ -40,10 +40,3 @@ def test_the_model_in_float64_is_the_same_function(arrays):
     np.testing.assert_allclose(found, logits, rtol=1e-10, atol=1e-10)
 
 
-def test_oblong_images_row_by_row():
-    """Each patch alone tells where its token stands."""
-    kernel = np.ones((2, 2, 3, 1))
-    a = {"stem/kernel": kernel, "stem/bias": np.zeros(1)}
-    images = np.zeros((1, 4, 6, 3))
-    images[0, 2:4, 4:6] = 1.0
-    np.testing.assert_array_equal(reference.embed(a, images)[0, :, 0], [0, 0, 0, 0, 0, 12])

@@ -128,7 +128,7 @@ def test_how_a_run_is_carried_out(command, monkeypatch):
     assert same_weights(model, mixer.create_model("Mixer-Nano_4", num_classes=10))
 
 
-def test_the_seconds_command_on_photos(command, pets):
+def test_photos_at_another_size_whose_folder_moves(command, pets):
     """Read at the size of the checkpoint."""
     there = ("--dataset", f"folder:{pets}", "--num_steps", 1, "--warmup_steps", 0)
     assert command(*NANO, *there, *FROZEN, "--image_size", 64) == 0
