@@ -122,10 +122,8 @@ def overview() -> int:
     machine = describe_machine(device)
     cores = f"{machine['processor']}, {machine['cores']} cores"
     name = cores if device.type == "cpu" else machine["device"]
-    found, lessons = find_notebooks(), importlib.util.find_spec("jupyterlab")
+    found = find_notebooks()
     there = f"{len(found)} in {found[0].parent}" if found else "none: clone the repository"
-    if found and not lessons:
-        there += ' (JupyterLab is missing: pip install -e ".[lessons]")'
     data = ", ".join(sorted(path.stem for path in folder.glob("*.npz")))
     google = ", ".join(sorted(path.stem for path in (folder / "checkpoints").glob("Mixer-*.npz")))
     print(f"mixer {version('mixer-notebooks')}: MLP-Mixer in PyTorch\n")
@@ -135,7 +133,7 @@ def overview() -> int:
     print(f"  data sets    {data or 'none yet'} in {folder}")
     print(f"  checkpoints  Google's: {google or 'none yet'} in {folder / 'checkpoints'}")
     print(f"               ours, with the package: {', '.join(bundled_names())}\n\nType next:")
-    if found and lessons:
+    if found:
         print("  mixer lab                  the first notebook, in JupyterLab")
     print("  mixer predict PHOTO.jpg    what a photo shows, by the best checkpoint at hand")
     if not google:
@@ -187,6 +185,11 @@ def lab(arguments: list[str]) -> int:
     if number.zfill(2) not in notebooks:
         raise ValueError(f"notebook: expected a number from 1 to {len(notebooks)}, found {number}")
     require("lessons", "jupyterlab", "ipykernel")
+    # Kernels run in other folders.
+    os.environ["MIXER_DATA"] = str(data_dir().absolute())
+    if os.path.expanduser("~") == "~":
+        # Jupyter does not start for a user without a home, as in some containers.
+        os.environ["HOME"] = os.environ["MIXER_DATA"]
     from ipykernel.kernelspec import KERNEL_NAME, write_kernel_spec
     from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
     from jupyterlab.labapp import LabApp
@@ -217,8 +220,6 @@ def lab(arguments: list[str]) -> int:
         ours.append("--no-browser")
     # WARN leaves the address with its token, and what goes wrong.
     options = {"contents_manager_class": Contents, "allow_root": True, "log_level": "WARN"}
-    # Kernels run in other folders.
-    os.environ["MIXER_DATA"] = str(data_dir().absolute())
     with tempfile.TemporaryDirectory() as folder:
         # Before any other: this environment's kernel, and an answer to the question about news.
         write_kernel_spec(Path(folder, "kernels", KERNEL_NAME))

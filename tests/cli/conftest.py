@@ -52,3 +52,11 @@ def no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MIXER_DATA", str(tmp_path / "cache"))
     monkeypatch.setenv("MIXER_CHECKPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """No home, as of a container's user who has no line in /etc/passwd."""
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", {}.__getitem__)
+    for name in ("HOME", "MIXER_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)

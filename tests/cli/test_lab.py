@@ -64,6 +64,12 @@ def test_kernels_are_of_this_python_and_find_the_data(command, started, monkeypa
     assert os.environ["JUPYTER_PATH"].split(os.pathsep)[1:] == [str(tmp_path / "other")]
 
 
+def test_jupyter_gets_a_home(command, started, homeless, monkeypatch, tmp_path):
+    monkeypatch.setenv("MIXER_DATA", str(tmp_path))
+    assert command("lab")[0] == 0
+    assert os.environ["HOME"] == str(tmp_path)
+
+
 def test_a_browser_only_where_there_is_a_screen(command, started, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
