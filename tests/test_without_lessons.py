@@ -34,10 +34,9 @@ def test_a_folder_of_images_trains_from_a_checkpoint_of_the_package(run, pets, t
     ("code", "arguments"),
     [
         ("from mixer.lessons import explorers", []),
-        ("from mixer.lessons import analysis", []),
         (TRAIN, ["--name", "r", "--dataset", "digits", "--model_type", "Mixer-Nano_4"]),
     ],
-    ids=["explorers", "analysis", "digits"],
+    ids=["explorers", "digits"],
 )
 def test_the_extra_that_is_needed_is_named(run, code, arguments):
     done = run(code, *arguments)

@@ -26,7 +26,7 @@ from mixer.train import Recipe, train
 def test_pictures_of_the_readme_are_drawn_and_there(name: str, tmp_path: Path) -> None:
     sizes = [Image.open(path).size for path in (figures.draw(name, tmp_path), ROOT / "img" / name)]
     # Text is set a little wider by one version of matplotlib than by another.
-    assert np.allclose(*sizes, rtol=0.03) and sizes[0][0] >= 900
+    assert np.allclose(*sizes, rtol=0.1) and sizes[0][0] >= 900
 
 
 @pytest.mark.parametrize("page", figures.PAGES, ids=lambda path: path.parent.name)
