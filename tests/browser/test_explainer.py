@@ -56,7 +56,9 @@ def test_logits_are_those_of_pytorch(page):
 
 def test_shuffled_patches_change_the_answer_and_shuffled_weights_bring_it_back(page):
     page.locator("#photos button").first.click()
-    page.wait_for_function("document.querySelector('#photo-reads').textContent.includes('espresso')")
+    page.wait_for_function(
+        "document.querySelector('#photo-reads').textContent.includes('espresso')"
+    )
     page.check("#patches-too")
     page.wait_for_function("Number(document.body.dataset.off) > 0.1")
     page.check("#weights-too")
@@ -69,7 +71,9 @@ def test_a_touched_patch_moves_its_neighbours_first(page):
     page.wait_for_function("document.querySelector('#maps canvas').ariaLabel.includes('block 1')")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("state.patch") == 10
-    maps = torch.tensor(page.evaluate("ask('touch', {token: 10}).then(x => x.maps.map(m => [...m]))"))
+    maps = torch.tensor(
+        page.evaluate("ask('touch', {token: 10}).then(x => x.maps.map(m => [...m]))")
+    )
     shares = maps.square() / maps.square().sum(1, keepdim=True)  # (blocks, tokens)
     # Most of it is still where it was; at the end more has left than stayed near.
     assert shares[0, 10] > 0.9 > shares[-1, 10]
