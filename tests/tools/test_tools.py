@@ -130,7 +130,8 @@ def test_the_address_reaches_every_place(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     set_repository.main([], tmp_path)
-    assert "Colab" not in "".join(p.read_text("utf-8") for p in tmp_path.rglob("*.ipynb"))
+    stored = "".join(p.read_text("utf-8") for p in tmp_path.rglob("*.ipynb"))
+    assert "colab.research" not in stored and "git+https" not in stored
     for slug in ("someone/first-name", "someone/mixer-series"):
         set_repository.main([slug, "--site", "https://a.example"], tmp_path)
     address = "https://github.com/someone/mixer-series"
