@@ -20,7 +20,6 @@ class FileServer:
         # Seconds before each piece of 4 KB.
         self.pause = 0.0
         self.ranges: list[str | None] = []
-        self.paths: list[str] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,7 +36,6 @@ class FileServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range")
         self.ranges.append(wanted)
-        self.paths.append(request.path)
         start, size = 0, len(self.content)
         if self.status:
             return request.send_error(self.status)

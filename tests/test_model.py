@@ -9,7 +9,7 @@ from torch import nn
 import mixer
 from mixer.checkpoint import official_name, reference, to_official
 from mixer.config import MixerConfig, get_config
-from mixer.model import MixerBlock, MlpBlock, MlpMixer, StochasticDepth, logistic_gelu
+from mixer.model import MixerBlock, MlpBlock, MlpMixer, logistic_gelu
 
 TINY = MixerConfig(4, 3, 12, 10, 20, num_classes=5, image_size=(8, 12))
 
@@ -37,8 +37,6 @@ def images():
     ("name", "classes", "parameters"),
     [
         ("Mixer-S_32", None, 19_104_624),
-        ("Mixer-S_16", None, 18_528_264),
-        ("Mixer-B_32", None, 60_293_428),
         ("Mixer-B_16", None, 59_880_472),
         ("Mixer-B_16", 10, 59_119_162),
         ("Mixer-L_16", None, 208_196_168),
@@ -122,13 +120,6 @@ def test_weights_start_as_in_flax():
     assert not model.head.weight.any()
 
 
-def test_every_block_s_output(model, images):
-    outputs = model.block_outputs(images)
-    assert [tuple(x.shape) for x in outputs] == [(2, 6, 12)] * 4
-    assert torch.equal(outputs[0], model.embed(images))
-    assert torch.equal(model.pre_head_norm(outputs[-1]), model.forward_features(images))
-
-
 def test_logistic_gelu_is_the_tanh_gelu_in_values_and_gradients():
     wide = torch.linspace(-12, 12, 1_000_001)
     extremes = torch.tensor([0.0, 1e-30, 60.0, -60.0, 1e4, -1e4])
@@ -167,27 +158,19 @@ def test_dropout_acts_after_both_layers_and_only_while_training():
     assert torch.equal(block.eval()(x), block(x))
 
 
-def test_stochastic_depth_drops_whole_branches_and_keeps_the_mean():
-    torch.manual_seed(0)
-    drop, branch = StochasticDepth(0.25).train(), torch.ones(4000, 3, 2)
-    kept = drop(branch).flatten(1)
-    assert (kept == kept[:, :1]).all()
-    assert sorted(set(kept[:, 0].tolist())) == pytest.approx([0.0, 4 / 3])
-    assert kept.mean().item() == pytest.approx(1.0, abs=0.05)
-    assert drop.eval()(branch) is branch
-
-
 def test_stochastic_depth_drops_each_mlp_on_its_own():
     """An image that lost a branch is what the other branch alone makes of it."""
     torch.manual_seed(0)
     config = MixerConfig(4, 1, 8, 8, 8, num_classes=3, image_size=8)
-    block = MixerBlock(config, drop_path=0.5).double()
+    block = MixerBlock(config, drop_path=0.25).double()
     x = torch.randn(1, 4, 8, dtype=torch.float64).expand(64, -1, -1)
     seen = block.train()(x)
-    tokens = x + 2 * block.mix_tokens(x)
-    possible = [x, tokens, *(y + 2 * block.mix_channels(y) for y in (x, tokens))]
+    tokens = x + block.mix_tokens(x) / 0.75
+    possible = [x, tokens, *(y + block.mix_channels(y) / 0.75 for y in (x, tokens))]
     matches = torch.stack([torch.isclose(seen, one).flatten(1).all(1) for one in possible])
     assert (matches.sum(0) == 1).all() and matches.any(1).all()
+    tokens = x + block.mix_tokens(x)
+    torch.testing.assert_close(block.eval()(x), tokens + block.mix_channels(tokens))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 8, 12), (3, 8, 12)])

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import mixer
-from mixer.checkpoint import CheckpointError, convert, official_name, read_config
+from mixer.checkpoint import CheckpointError, convert, read_config
 from mixer.config import MixerConfig
 
 
@@ -52,9 +52,8 @@ def test_the_official_layout_by_hand(arrays, model, file, tmp_path):
 def test_other_floating_types_are_read_as_float32(arrays, model, tmp_path, dtype):
     convert_one = short if dtype == "bfloat16" else lambda array: array.astype(dtype)
     np.savez(tmp_path / "a.npz", **{name: convert_one(array) for name, array in arrays.items()})
-    for found, exact in zip(
-        mixer.from_npz(tmp_path / "a.npz").parameters(), model.parameters(), strict=True
-    ):
+    loaded = mixer.from_npz(tmp_path / "a.npz")
+    for found, exact in zip(loaded.parameters(), model.parameters(), strict=True):
         assert found.dtype == torch.float32
         if dtype == "bfloat16":
             torch.testing.assert_close(found, exact, rtol=2**-7, atol=0)
@@ -71,9 +70,6 @@ def test_arguments_of_from_npz(file, model):
     assert not loaded.head.weight.any() and not loaded.head.bias.any()
     assert torch.equal(loaded.stem.weight, model.stem.weight)
     assert torch.equal(mixer.from_npz(file, num_classes=7).head.weight, model.head.weight)
-    for name in ("num_classes", "image_size"):
-        with pytest.raises(ValueError, match=f"{name}: expected .*found 0"):
-            mixer.from_npz(file, **{name: 0})
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_classes": 10}, {"image_size": 10}])
@@ -202,10 +198,6 @@ def test_big_vision_s_npz(arrays, model, tmp_path):
 def test_timm_s_own_names_shapes_and_logits(tmp_path):
     """Both ways, strictly, and the same logits where timm is given the tanh GELU."""
     timm = pytest.importorskip("timm", reason="needs the extra [bench]")
-    with torch.device("meta"):
-        theirs = timm.create_model("mixer_b16_224").state_dict()
-        renamed = timm_names(mixer.create_model("Mixer-B_16").state_dict())
-    assert {n: v.shape for n, v in renamed.items()} == {n: v.shape for n, v in theirs.items()}
     model = random_model(MixerConfig(8, 2, 64, 32, 256, num_classes=5, image_size=32))
     mixer.save_npz(model, tmp_path / "ours.npz")
     convert(tmp_path / "ours.npz", tmp_path / "timm.safetensors", "timm")
@@ -225,22 +217,13 @@ def compiled_blocks(model):
     return model
 
 
-WRAPPERS = {
-    "compile": torch.compile,
-    "AveragedModel": AveragedModel,
-    "DataParallel": nn.DataParallel,
-    "twice": lambda model: AveragedModel(torch.compile(model)),
-    "compiled blocks": compiled_blocks,
-}
-
-
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_wrapped_models_are_saved_and_loaded_as_what_is_inside(wrapper, tmp_path):
-    mixer.save_npz(WRAPPERS[wrapper](random_model()), tmp_path / "model.npz")
-    with np.load(tmp_path / "model.npz") as file:
-        assert set(file.files) == {official_name(name) for name in random_model().state_dict()}
+@pytest.mark.parametrize(
+    "wrapped", [torch.compile, AveragedModel, nn.DataParallel, compiled_blocks]
+)
+def test_wrapped_models_are_saved_and_loaded_as_what_is_inside(wrapped, tmp_path):
+    mixer.save_npz(wrapped(random_model()), tmp_path / "model.npz")
     assert same(mixer.from_npz(tmp_path / "model.npz"), random_model())
-    other = WRAPPERS[wrapper](random_model(seed=1))
+    other = wrapped(random_model(seed=1))
     mixer.load_npz(other, tmp_path / "model.npz")
     for mine, exact in zip(other.parameters(), random_model().parameters(), strict=True):
         assert torch.equal(mine, exact)

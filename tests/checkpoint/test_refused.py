@@ -1,6 +1,5 @@
 """Damaged, hostile and other files: one line, a ``CheckpointError``, and the model as it was."""
 
-import json
 import os
 import zipfile
 from dataclasses import replace
@@ -121,43 +120,32 @@ def test_a_tensor_that_claims_more_than_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "message"),
+    ("comment", "message"),
     [
-        ([20, 15], r"expected an image of 9 tokens, found .*\(20, 15\), .* 12"),
-        ([15, -15], "expected a positive integer, found -15"),
-        ("16x64", "expected a positive integer, found '16x64'"),
+        (b'{"image_size": [20, 15]}', r"an image of 9 tokens, found .*\(20, 15\), .* 12"),
+        (b'{"image_size": "16x64"}', "expected a positive integer, found '16x64'"),
+        *((other, None) for other in (b"[" * 60_000, b"[]", b"\xff\x00", b"{}")),
     ],
 )
-def test_a_file_that_says_a_size_that_it_cannot_have(file, size, message):
+def test_what_the_archive_says_of_the_size(file, comment, message):
     with zipfile.ZipFile(file, "a") as archive:
-        archive.comment = json.dumps({"image_size": size}).encode()
-    refused(file, message)
-
-
-def test_other_comments_and_sizes_that_do_not_fit(file):
-    for comment in (b"made by hand", b"[" * 60_000, b"[]", b"\xff\x00", b"{}"):
-        with zipfile.ZipFile(file, "a") as archive:
-            archive.comment = comment
+        archive.comment = comment
+    if message:
+        refused(file, message)
+    else:
         assert read_config(file) == CHECKPOINT_CONFIG
-    with pytest.raises(CheckpointError, match=r"an image of 9 tokens, found .*\(20, 20\), .* 16"):
-        mixer.from_npz(file, source_size=20)
-    with pytest.raises(ValueError, match="multiples of the patch size 5, found 16"):
-        mixer.from_npz(file, image_size=16)
+        with pytest.raises(CheckpointError, match=r"9 tokens, found .*\(20, 20\), .* 16"):
+            mixer.from_npz(file, source_size=20)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_blocks": 3}, "MixerBlock_2/LayerNorm_0/scale: expected this array, found none"),
-        ({"num_blocks": 1}, "blocks.1.norm1.weight: found an array that this Mixer does not have"),
-        ({"tokens_mlp_dim": 9}, r"Dense_0/kernel: expected shape \(9, 9\), found \(9, 8\)"),
-    ],
-)
-def test_a_model_that_does_not_fit_the_file(file, changes, message):
-    model = random_model(replace(CHECKPOINT_CONFIG, **changes))
-    with pytest.raises(CheckpointError, match=message):
-        mixer.load_npz(model, file)
-    assert same_weights(model, random_model(model.config))
+def test_a_model_that_does_not_fit_the_file(file):
+    wrong = {"num_blocks": 3}, {"num_blocks": 1}, {"tokens_mlp_dim": 9}
+    said = "MixerBlock_2/LayerNorm_0/scale: .*none", "blocks.1.norm1.weight: found an", r"\(9, 9\)"
+    for changes, message in zip(wrong, said, strict=True):
+        model = random_model(replace(CHECKPOINT_CONFIG, **changes))
+        with pytest.raises(CheckpointError, match=message):
+            mixer.load_npz(model, file)
+        assert same_weights(model, random_model(model.config))
 
 
 @pytest.fixture(scope="module")
