@@ -13,8 +13,6 @@ class FileServer:
         # For the next requests: close the connection after so many bytes of the body.
         self.break_after: list[int] = []
         self.ignore_range = False
-        # So many bytes more in Content-Length than are sent.
-        self.claim = 0
         self.without_length = False
         self.status = None
         # Seconds before each piece of 4 KB.
@@ -49,7 +47,7 @@ class FileServer:
             request.send_response(200)
         body = self.content[start:]
         if not self.without_length:
-            request.send_header("Content-Length", str(len(body) + self.claim))
+            request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         if self.break_after:
             body = body[: self.break_after.pop(0)]
@@ -59,4 +57,3 @@ class FileServer:
                 threading.Event().wait(self.pause)
                 request.wfile.write(body[place : place + 4096])
                 request.wfile.flush()
-        return None

@@ -43,9 +43,6 @@ def test_the_official_layout_by_hand(arrays, model, file, tmp_path):
         for name, array in arrays.items():
             assert written[name].dtype == np.float32
             np.testing.assert_array_equal(written[name], array)
-    np.savez_compressed(tmp_path / "small", **arrays)
-    (tmp_path / "small.npz").rename(tmp_path / "no ending")
-    assert same_weights(mixer.from_npz(tmp_path / "no ending"), model)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f8", ">f4", "bfloat16"])
@@ -72,11 +69,10 @@ def test_arguments_of_from_npz(file, model):
     assert torch.equal(mixer.from_npz(file, num_classes=7).head.weight, model.head.weight)
 
 
-@pytest.mark.parametrize("changes", [{}, {"num_classes": 10}, {"image_size": 10}])
-def test_float32_whatever_the_default_type_is(file, changes):
+def test_float32_whatever_the_default_type_is(file):
     torch.set_default_dtype(torch.float64)
     try:
-        loaded = mixer.from_npz(file, **changes)
+        loaded = mixer.from_npz(file, image_size=10, num_classes=10)
     finally:
         torch.set_default_dtype(torch.float32)
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
@@ -87,9 +83,6 @@ def test_float32_whatever_the_default_type_is(file, changes):
 
 def test_an_oblong_model_whose_tokens_make_a_square_comes_back_exactly(oblong, oblong_file):
     assert same(mixer.from_npz(oblong_file, image_size=(16, 64)), oblong)
-    other = random_model(oblong.config, seed=1)
-    mixer.load_npz(other, oblong_file)
-    assert same(other, oblong)
     square = mixer.from_npz(oblong_file, image_size=32)
     weight = "blocks.0.token_mixing.fc1.weight"
     old, new = oblong.state_dict()[weight], square.state_dict()[weight]
@@ -143,7 +136,6 @@ def timm_names(state):
 
 
 OTHERS = {
-    "plain": lambda s: s,
     "PyTorch's tutorial": lambda s: {
         "epoch": 3,
         "model_state_dict": s,

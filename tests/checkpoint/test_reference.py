@@ -26,11 +26,8 @@ def relative_error(found, expected):
 
 
 def loaded(name, tmp_path):
-    path = tmp_path / "seeded.npz"
-    np.savez(path, **reference.seeded_arrays(name))
-    model = mixer.from_npz(path)
-    path.unlink()
-    return model.eval()
+    np.savez(tmp_path / "seeded.npz", **reference.seeded_arrays(name))
+    return mixer.from_npz(tmp_path / "seeded.npz").eval()
 
 
 def channels_first(images):

@@ -41,7 +41,6 @@ FIRST = "MixerBlock_0/token_mixing/Dense_0/kernel"
     ("name", "array", "message"),
     [
         ("stem/kernel", None, "stem/kernel: expected this array, found none"),
-        ("MixerBlock_1/LayerNorm_0/scale", None, "scale: expected this array, found none"),
         (FIRST, None, f"expected arrays such as {FIRST}, found stem/kernel, stem/bias, pre_head"),
         ("MixerBlock_" + "1" * 5000 + "/x", NONE, "MixerBlock_1+…: found an array that this Mixer"),
         ("stem/kernel", np.zeros((5, 4, 3, 12), "f4"), r"\(5, 5, 3, 12\), found \(5, 4, 3, 12\)"),
@@ -49,7 +48,6 @@ FIRST = "MixerBlock_0/token_mixing/Dense_0/kernel"
         ("head/kernel", np.zeros((11, 7), "f4"), r"expected shape \(12, 7\), found \(11, 7\)"),
         ("stem/bias", np.full(12, np.nan), "stem/bias: expected finite numbers, found 12 NaN or"),
         ("stem/bias", np.zeros(12, np.int32), "expected floating point numbers, found int32"),
-        ("head/bias", np.zeros(7, "S2"), "expected floating point numbers, found .*S2"),
     ],
 )
 def test_arrays_that_do_not_fit(arrays, tmp_path, name, array, message):
@@ -109,14 +107,6 @@ def test_nothing_is_unpickled(arrays, model, tmp_path, monkeypatch):
 def test_torch_files_of_something_else(tmp_path, value):
     torch.save(value, tmp_path / "m.pth")
     refused(tmp_path / "m.pth", "expected arrays such as MixerBlock_0/.*, found")
-
-
-def test_a_tensor_that_claims_more_than_it_holds(tmp_path):
-    """A stride of zero makes many numbers out of one; the shape is compared before it is copied."""
-    state = random_model().state_dict()
-    state["head.bias"] = torch.zeros(1).expand(10**12)
-    torch.save(state, tmp_path / "m.pth")
-    refused(tmp_path / "m.pth", r"expected shape \(7,\), found \(1000000000000,\)")
 
 
 @pytest.mark.parametrize(
