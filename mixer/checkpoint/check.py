@@ -1,7 +1,5 @@
 """What a checkpoint is, whether it is whole, and whether it was read right."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -113,22 +111,10 @@ def disagreement(
     with torch.inference_mode():
         pooled = model.forward_features(torch.from_numpy(images).permute(0, 3, 1, 2)).mean(1)
         found = (pooled.double().numpy(), model.head(pooled).double().numpy())
-    expected = reference.forward(official_arrays(file), images)
+    state = file.state(torch.float64)
+    arrays = {OFFICIAL.name(name): OFFICIAL.to_file(state[name]).numpy() for name in state}
+    expected = reference.forward(arrays, images)
     norm = np.linalg.norm
     pairs = zip(found, expected, strict=True)
     # Logits of a head of zeros are compared as they are.
     return float(np.max([norm(ours - theirs) / (norm(theirs) or 1.0) for ours, theirs in pairs]))
-
-
-def official_arrays(file: Checkpoint) -> dict[str, NDArray]:
-    """The arrays under their official names: of an ``.npz``, if they are, as NumPy reads them."""
-    if Path(file.path).suffix == ".npz":
-        with np.load(file.path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        # NumPy knows no bfloat16.
-        if "stem/kernel" in arrays and all(array.dtype.kind == "f" for array in arrays.values()):
-            return arrays
-    return {
-        OFFICIAL.name(name): OFFICIAL.to_file(value).numpy()
-        for name, value in file.state(torch.float64).items()
-    }

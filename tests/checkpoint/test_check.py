@@ -102,7 +102,6 @@ def beside(folder, name, content):
         ({"id2label": {"1": "one", "0": "zero"}}, ("zero", "one")),
         ({"id2label": {"1": "one", "2": "two"}}, None),
         ({"classes": "ab"}, None),
-        ([], None),
         ("{", None),
     ],
 )
