@@ -188,7 +188,6 @@ def _fill_truncated_normal(weight: Tensor, std: float) -> None:
     """
     within = math.erf(2 / math.sqrt(2))
     weight.uniform_(-within, within).erfinv_().mul_(std * math.sqrt(2))
-    weight.clamp_(-2 * std, 2 * std)
 
 
 def create_model(
