@@ -33,7 +33,9 @@ OFFICIAL_FILES = {
     "Mixer-B_16": OfficialFile("Mixer-B/16", "ImageNet", 0.9672),
     "Mixer-L_16": OfficialFile("Mixer-L/16", "ImageNet", 0.9659),
     "Mixer-B_16-21k": OfficialFile("Mixer-B/16", "ImageNet-21k", 0.9682),
-    "Mixer-L_16-21k": OfficialFile("Mixer-L/16", "ImageNet-21k", 0.9634, "later given as 98.34 %"),
+    "Mixer-L_16-21k": OfficialFile(
+        "Mixer-L/16", "ImageNet-21k", 0.9634, "98.34 % in their later version"
+    ),
 }
 
 
