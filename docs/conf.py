@@ -7,29 +7,26 @@ import importlib.resources
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 project = html_title = "MLP-Mixer in PyTorch"
-language = "en"
 extensions = ["myst_nb"]
 root_doc = "README"
-include_patterns = ["README.md", "notebooks/[0-9]*.ipynb", "docs/*.md", "benchmarks/README.md"]
-include_patterns += ["CONTRIBUTING.md"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "docs/*.md", "notebooks/[0-9]*.ipynb"]
+include_patterns += ["benchmarks/README.md"]
 exclude_patterns = [".*", "_build"]
-# Links to what is on no page, such as the LICENSE or a folder.
+# Links to files that are no page.
 suppress_warnings = ["myst.xref_missing", "toc.not_included"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
-highlight_language = "text"
 html_theme = "sphinx_book_theme"
 html_theme_options = {"show_toc_level": 2, "use_download_button": False}
-html_context = {"default_mode": "auto"}
-html_copy_source = False
 # A copy of MathJax with its glyphs, from the package django-static-mathjax.
 mathjax_path = "tex-svg.js"
 mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / mathjax_path
@@ -58,9 +55,13 @@ def read(app, name, source):
 
 
 def finish(app, error):
-    """The README is the first page."""
+    """The page that runs the network is the first one."""
     if error is None and app.builder.format == "html":
-        shutil.copy(Path(app.outdir, "README.html"), Path(app.outdir, "index.html"))
+        sys.path.insert(0, str(ROOT / "tools"))
+        import build_explainer
+
+        build_explainer.main(Path(app.outdir, "explainer.html"))
+        shutil.copy(Path(app.outdir, "explainer.html"), Path(app.outdir, "index.html"))
 
 
 def setup(app):
