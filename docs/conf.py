@@ -6,8 +6,8 @@ usage, from the root of the checkout: sphinx-build -c docs . _build/site
 import importlib.resources
 import json
 import re
+import runpy
 import shutil
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +31,7 @@ html_theme_options = {"show_toc_level": 2, "use_download_button": False}
 mathjax_path = "tex-svg.js"
 mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / mathjax_path
 html_static_path = ["site.css", str(mathjax)]
+html_context = {"default_mode": "auto"}
 html_css_files = ["site.css"]
 
 
@@ -57,11 +58,9 @@ def read(app, name, source):
 def finish(app, error):
     """The page that runs the network is the first one."""
     if error is None and app.builder.format == "html":
-        sys.path.insert(0, str(ROOT / "tools"))
-        import build_explainer
-
-        build_explainer.main(Path(app.outdir, "explainer.html"))
-        shutil.copy(Path(app.outdir, "explainer.html"), Path(app.outdir, "index.html"))
+        page = Path(app.outdir, "explainer.html")
+        runpy.run_path(str(ROOT / "tools" / "build_explainer.py"))["main"](page)
+        shutil.copy(page, page.with_name("index.html"))
 
 
 def setup(app):
