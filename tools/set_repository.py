@@ -62,7 +62,7 @@ def readme_with(text: str, address: str, site: str | None) -> str:
     return text
 
 
-def write_notebook(path: Path, address: str, site: str | None) -> None:
+def write_notebook(path: Path, address: str, site: str | None = None) -> None:
     """Put badge and set-up cell into a notebook, in the place of old ones; neither if unknown."""
     notebook = nbformat.read(path, as_version=4)
     tag = "repository"
