@@ -108,7 +108,7 @@ def test_an_unknown_name_lists_the_known_ones(root, small, asked):
 
 @pytest.fixture
 def cifar(monkeypatch, tmp_path):
-    """Torchvision's CIFAR10 with small files of the same layout; its first source has no archive."""
+    """Torchvision's CIFAR10 with small files of the same layout; the first server lacks it."""
     made = tmp_path / "made"
     made.mkdir()
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import SHORT, TINY, Rank, make_data
-from PIL import Image
 
 from mixer.data import UnreadablePhoto, load_data, normalize, read_photo, resize, sample_crop_boxes
 from mixer.data.augment import random_crop, random_flip, random_resized_crop
@@ -126,17 +125,9 @@ def test_processes_share_a_batch(data, monkeypatch, photos):
             assert same_batch(whole, map(torch.cat, zip(*parts, strict=True)))
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """A folder of three classes, ten photos of noise each, of different sizes."""
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 2)):
-        for name in "abc":
-            (root / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 256, (20 + number, 30, 3), np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
-    return load_data(f"folder:{root}", image_size=5)
+@pytest.fixture
+def photos(folder):
+    return load_data(f"folder:{folder}", image_size=5)
 
 
 def test_a_box_of_a_photo_comes_from_seed_step_and_row(photos):
@@ -168,21 +159,12 @@ def test_photos_are_read_one_step_ahead_and_no_further(photos):
         assert same_batch(batches(step), in_order[step])
 
 
-def test_a_photo_that_breaks_off_stops_the_batch_or_another_stands_in(tmp_path, capsys):
-    for split in ("train", "test"):
-        for label in range(2):
-            (tmp_path / split / "ab"[label]).mkdir(parents=True)
-            for number in range(3):
-                image = Image.new("RGB", (64, 64), (100 * label + 20 * number, 0, 0))
-                image.save(tmp_path / split / "ab"[label] / f"{number}.bmp")
-    bad = tmp_path / "train" / "b" / "1.bmp"
-    bad.write_bytes(bad.read_bytes()[:5000])
-    recipe = replace(SHORT, batch_size=6, augmentation="none")
+def test_a_photo_that_breaks_off_stops_the_batch_or_another_stands_in(folder, capsys):
+    bad = folder / "train" / "b" / "1.bmp"
+    bad.write_bytes(bad.read_bytes()[:1000])
+    everything = replace(SHORT, batch_size=30)
     with pytest.raises(UnreadablePhoto, match=r"train/b/1\.bmp.*--skip_unreadable"):
-        Batches(load_data(f"folder:{tmp_path}"), recipe, TINY)(0)
-    data = load_data(f"folder:{tmp_path}", skip_unreadable=True)
-    images, labels = Batches(data, recipe, TINY)(0)
+        Batches(load_data(f"folder:{folder}"), everything, TINY)(0)
+    data = load_data(f"folder:{folder}", skip_unreadable=True)
+    assert len(Batches(data, everything, TINY)(0)[0]) == 30
     assert "left out, as file 1: " in capsys.readouterr().err
-    shades = sorted(((images[:, 0, 0, 0] + 1) * 127.5).round().tolist())
-    assert shades in ([0, 20, 40, 100, 100, 140], [0, 20, 40, 100, 140, 140])
-    assert ((images[:, 0, 0, 0] > -0.5) == (labels == 1)).all()
