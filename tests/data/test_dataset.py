@@ -16,9 +16,8 @@ GOOD = ImageData("mine", IMAGES, LABELS, IMAGES[:6], LABELS[:6], tuple("abcdef")
     ("changes", "message"),
     [
         ({"x_train": IMAGES.float()}, r"x_train: expected a uint8 .*float32 \(12, 3, 8, 8\)"),
-        ({"x_test": IMAGES[:6].numpy()}, r"x_test: .*numpy\.ndarray"),
+        ({"x_test": IMAGES[:6].numpy()}, r"x_test: .*ndarray"),
         ({"x_train": IMAGES.permute(0, 2, 3, 1)}, r"x_train: .*\(12, 8, 8, 3\)"),
-        ({"x_train": IMAGES[0]}, r"x_train: .*\(3, 8, 8\)"),
         ({"x_test": IMAGES[:0], "y_test": LABELS[:0]}, r"x_test: .*\(0, 3, 8, 8\)"),
         ({"x_test": IMAGES[:6, :, :, :6]}, r"x_test: expected \(8, 8\) pixels.*\(8, 6\)"),
         ({"y_train": LABELS + 1}, "y_train: expected labels 0 to 5, found 1 to 6"),
@@ -27,7 +26,6 @@ GOOD = ImageData("mine", IMAGES, LABELS, IMAGES[:6], LABELS[:6], tuple("abcdef")
         ({"y_train": LABELS[:-1]}, r"y_train: .*\(11,\)"),
         ({"classes": tuple("abcdea")}, "classes: expected two or more different names, found"),
         ({"classes": ("a",), "y_train": LABELS * 0, "y_test": LABELS[:6] * 0}, "two or more"),
-        ({"classes": (0, 1, 2, 3, 4, 5)}, r"names, found \(0, 1"),
         ({"classes": "abcdef"}, "names, found 'abcdef'"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_folder_is_a_data_set(pets):
 
 
 def test_rows_pick_photos_that_stay_in_their_files(pets):
-    photos = load(pets).x_test
+    photos = quietly(pets).x_test
     for rows in (slice(1, None, 2), torch.tensor([1, 3]), torch.tensor([False, True, False, True])):
         assert isinstance(photos[rows], Photos) and photos[rows].targets == [0, 1]
         assert photos[rows].read(5)[:, 1, 2, 2].tolist() == [40, 120]
@@ -144,7 +144,6 @@ def without_photos(root, place="train/cat"):
     ("build", "message"),
     [
         (lambda root: root.write_bytes(b""), "bad: expected a folder of photos, found none$"),
-        (lambda root: root.mkdir(), r"bad/train: .* folder for each class, as in train/cat/1\.jpg"),
         (flat, "bad/train: .*found 6 images and no class folders"),
         (lambda root: make(root, ("train",)), "bad/test: .*as in test/cat.*found 0 images"),
         (

@@ -1,8 +1,6 @@
 """One photo, as a viewer shows it: orientation, transparency, deep grey, damage."""
 
-import struct
 import warnings
-import zlib
 
 import numpy as np
 import pytest
@@ -49,55 +47,22 @@ def test_a_damaged_note_of_the_camera_is_passed_over(tmp_path):
     assert read.shape[0] == 3
 
 
-@pytest.mark.parametrize("ending", ["png", "gif"])
-@pytest.mark.parametrize(
-    ("mode", "colour"), [("P", [10, 20, 30]), ("L", [1, 1, 1]), ("1", [255, 255, 255])]
-)
-def test_a_transparent_colour_is_white(tmp_path, mode, colour, ending):
-    image = Image.new(mode, (4, 2), 0)
-    image.paste(1, (2, 0, 4, 2))
-    if mode == "P":
-        image.putpalette([0, 0, 0, 10, 20, 30])
-    read = written(image, tmp_path / f"a.{ending}", transparency=0)
-    assert (read[:, :, :2] == 255).all()
-    assert (read[:, :, 2:] == torch.tensor(colour)[:, None, None]).all()
-
-
 @pytest.mark.parametrize(
     ("mode", "pixel", "ending", "expected"),
     [
         ("RGBA", (100, 0, 200, 51), "png", [224, 204, 244]),
-        ("RGBA", (100, 0, 200, 0), "webp", [255, 255, 255]),
         ("LA", (100, 51), "tif", [224, 224, 224]),
         ("CMYK", (255, 0, 0, 0), "tif", [0, 255, 255]),
         ("1", 1, "bmp", [255, 255, 255]),
+        ("RGB", (9, 8, 7), "png", [9, 8, 7]),
     ],
 )
 def test_any_mode_is_rgb_on_white(tmp_path, mode, pixel, ending, expected):
     read = written(Image.new(mode, (3, 2), pixel), tmp_path / f"a.{ending}")
     assert read.shape == (3, 2, 3) and read[:, 1, 1].tolist() == expected
-
-
-def png16(path, colour_type, pixel):
-    """A PNG of 16 bits, two pixels by two; Pillow writes no such."""
-
-    def chunk(name, content):
-        body = name + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-    rows = (b"\0" + struct.pack(f">{2 * len(pixel)}H", *pixel, *pixel)) * 2
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, colour_type, 0, 0, 0))
-    parts = head, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    return read_photo(path)[:, 0, 0].tolist()
-
-
-def test_png_of_sixteen_bits(tmp_path):
-    path = tmp_path / "a.png"
-    assert png16(path, 0, (40000,)) == [156] * 3
-    assert png16(path, 2, (60000, 1000, 30000)) == [234, 3, 117]
-    assert png16(path, 4, (60000, 0)) == [255] * 3
-    assert png16(path, 6, (60000, 0, 0, 65535)) == [234, 0, 0]
+    if mode == "RGB":
+        read = written(Image.new(mode, (3, 2), pixel), tmp_path / "b.png", transparency=pixel)
+        assert (read == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -121,10 +86,7 @@ def test_deep_grey(tmp_path, values, kind, expected):
         assert written(image, tmp_path / "a.tif")[:, 0].tolist() == [expected] * 3
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [(struct.error("broken"), "broken"), (IndexError(), "IndexError"), (OSError(5, "I/O"), "I/O")],
-)
+@pytest.mark.parametrize(("error", "said"), [(IndexError(), "IndexError"), (OSError(5, "x"), "x")])
 def test_whatever_a_decoder_raises_is_an_unreadable_photo(tmp_path, monkeypatch, error, said):
     def broken(self):
         raise error
