@@ -123,8 +123,7 @@ class Batches:
     def augment(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
         if self.auto_augment is not None:
-            groups = images.chunk(AUTO_AUGMENT_GROUPS)
-            images = torch.cat(list(map(self.auto_augment, groups)))
+            images = torch.cat([self.auto_augment(x) for x in images.chunk(AUTO_AUGMENT_GROUPS)])
         kind, count = self.recipe.augmentation, self.recipe.batch_size
         drawn: dict[str, Any] = {"generator": self.generator, "device": self.device}
         # A photo was cropped where it was read.
