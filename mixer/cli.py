@@ -150,15 +150,6 @@ def require(extra: str, *packages: str) -> None:
             raise ValueError(f"{package} is not installed; {install} brings it")
 
 
-def say_normalization(path: Path) -> None:
-    """Say how a checkpoint's images are scaled, where that is not to [-1, 1]."""
-    from mixer.checkpoint.classes import HALF, normalization
-
-    mean, std = found = normalization(path)
-    if found != HALF:
-        print(f"pixels, 0 to 1, are scaled by mean {mean} and deviation {std}: its config.json")
-
-
 def find_notebooks() -> list[Path]:
     """In their order: of the checkout that this package is of, else of the current folder."""
     checkouts = (Path(__file__).resolve().parents[1], Path.cwd())
@@ -294,7 +285,6 @@ def convert(args: argparse.Namespace) -> int:
     height, width = config.image_hw
     what = f"{config.num_blocks} blocks, {height} x {width} px, {config.num_classes:,} classes"
     print(f"{args.target}: {what}, {args.target.stat().st_size / 1e6:.1f} MB")
-    say_normalization(source)
     return 0
 
 
@@ -325,7 +315,6 @@ def export(args: argparse.Namespace) -> int:
     megabytes = len(content) / 1e6
     print(f"{args.onnx}: images ({args.batch or 'B'}, {sides}) -> logits, {megabytes:.1f} MB")
     print(f"onnxruntime's logits differ from ours by {difference:.1e}, tolerance {TOLERANCE:.0e}")
-    say_normalization(source)
     return 0
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mixer.checkpoint import OFFICIAL_FILES, bundled, bundled_names, from_npz, official_path
-from mixer.checkpoint.classes import class_names, normalization
-from mixer.data import read_photo, resize
+from mixer.checkpoint.classes import class_names
+from mixer.data import normalize, read_photo, resize
 from mixer.files import check_target
 from mixer.model import MlpMixer
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, checkpoint: Path | None, photos: list[Path]) -
             records[-1]["error"] = str(error)
             print(f"error: {error}", file=sys.stderr)
             continue
-        images = prepare(pixels, model.config.image_hw, path, args.crop)
+        images = prepare(pixels, model.config.image_hw, args.crop)
         records[-1]["classes"] = classes = classify(model, images, names, args.top)
         if not args.json:
             print(photo, *(f"  {c['probability']:6.1%}  {c['name']}" for c in classes), sep="\n")
@@ -101,8 +101,8 @@ def find_photos(texts: list[str]) -> list[Path]:
     return photos
 
 
-def prepare(photo: Tensor, size: tuple[int, int], path: Path, crop: bool) -> Tensor:
-    """(3, H, W), 0 to 255 -> (1, 3, h, w) as the checkpoint ``path`` takes it.
+def prepare(photo: Tensor, size: tuple[int, int], crop: bool) -> Tensor:
+    """(3, H, W), 0 to 255 -> (1, 3, h, w) in [-1, 1].
 
     As in the official evaluation the whole photo is resized to the model's size, whatever its
     sides; with ``crop`` only the middle of it, the largest box of the model's own proportions, less
@@ -110,8 +110,7 @@ def prepare(photo: Tensor, size: tuple[int, int], path: Path, crop: bool) -> Ten
     """
     if crop:
         photo = central(photo, size)
-    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in normalization(path))
-    return (resize(photo[None], size).float() - mean) / std
+    return normalize(resize(photo[None], size))
 
 
 def central(photo: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixer.checkpoint import reference
-from mixer.checkpoint.classes import HALF, normalization
 from mixer.checkpoint.io import Checkpoint, from_npz, read
 from mixer.checkpoint.names import OFFICIAL
 from mixer.config import IMAGENET_21K_CLASSES, MODELS, MixerConfig, Size
@@ -51,10 +50,7 @@ def check(
         f"parameters  {count:,} in {len(file.arrays)} arrays, {' and '.join(kinds)}",
         "whole       every array is there, has its shape, and holds finite numbers only",
     ]
-    mean, std = normalization(path)
-    if (mean, std) != HALF:
-        lines.append(f"pixels      mean {mean}, deviation {std}, by its config.json")
-    images = image_for(config, photo, mean, std)
+    images = image_for(config, photo)
     difference = disagreement(file, images, source_size)
     agree = difference <= TOLERANCE
     what = "noise" if photo is None else "the photo"
@@ -80,17 +76,13 @@ def model_name(config: MixerConfig) -> str | None:
     return None
 
 
-def image_for(
-    config: MixerConfig, photo: Tensor | None, mean: tuple[float, ...], std: tuple[float, ...]
-) -> NDArray[np.float32]:
+def image_for(config: MixerConfig, photo: Tensor | None) -> NDArray[np.float32]:
     """One image (1, H, W, C) of the model's size: the photo, or noise."""
     if photo is None:
         shape = (1, *config.image_hw, config.in_channels)
         return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    pixels = photo[None].float() / 255
-    pixels = F.interpolate(pixels, config.image_hw, mode="bilinear", antialias=True)
-    image = pixels[0].permute(1, 2, 0).numpy()  # (H, W, 3)
-    return ((image - np.array(mean)) / np.array(std))[None].astype(np.float32)
+    pixels = F.interpolate(photo[None].float(), config.image_hw, mode="bilinear", antialias=True)
+    return (pixels / 127.5 - 1).permute(0, 2, 3, 1).numpy()
 
 
 def disagreement(

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from mixer.checkpoint.classes import HALF, normalization
 from mixer.checkpoint.names import (
     LAYOUTS,
     CheckpointError,
@@ -155,10 +156,12 @@ def read(path: StrPath) -> Checkpoint:
     """Read a checkpoint of any kind, by the ending of its name; without one it is an ``.npz``.
 
     Names may begin with any common prefix (``module.``, ``timm_model.``, big_vision's ``params/``)
-    and stand in dictionaries of any depth; all that is beside the Mixer is passed over.
+    and stand in dictionaries of any depth; all that is beside the Mixer is passed over. Where a
+    ``config.json`` beside the file says that pixels are scaled otherwise than to [-1, 1], the
+    stem is rescaled so that they need not be.
 
     Raises:
-        CheckpointError: no such file, damaged, or without a Mixer.
+        CheckpointError: no such file, damaged, or without a Mixer, or with two.
     """
     path = Path(path)
     if not path.is_file():
@@ -181,7 +184,22 @@ def read(path: StrPath) -> Checkpoint:
     for name in dict.fromkeys([*(name for name in ours if name in named), *named]):
         tensor = _as_tensor(named[name], f"{path}: {_shown(name)}")
         arrays[ours.get(name, name)] = layout.from_file(tensor)
-    return Checkpoint(path, layout, arrays, _said_size(said))
+    image_size = _said_size(said)
+    # What was written here says its size, and is scaled already.
+    if image_size is None and {"stem.weight", "stem.bias"} <= arrays.keys():
+        _rescale_stem(arrays, *normalization(path))
+    return Checkpoint(path, layout, arrays, image_size)
+
+
+def _rescale_stem(arrays: dict[str, Tensor], mean: Sequence[float], std: Sequence[float]) -> None:
+    """Make a stem for (x - mean) / std of pixels x in [0, 1] one for 2x - 1: the same function."""
+    weight, bias = arrays["stem.weight"], arrays["stem.bias"]  # (C, 3, P, P), (C,)
+    if (mean, std) == HALF or weight.shape[1] != len(mean):
+        return
+    means, stds = torch.tensor([mean, std], dtype=torch.float64).view(2, -1, 1, 1)
+    wide = weight.double() / stds
+    arrays["stem.weight"] = (wide * 0.5).to(weight.dtype)
+    arrays["stem.bias"] = (bias.double() + (wide * (0.5 - means)).sum((1, 2, 3))).to(bias.dtype)
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], str | bytes]:
@@ -235,10 +253,13 @@ def _mixer_among(arrays: Mapping[str, Any], path: Path) -> tuple[Layout, dict[st
         if name.endswith(mark := layout.name(_MARK))
     }
     # An average is taken before the rest, and never what an optimiser keeps.
-    prefixes = sorted(
-        (prefix for prefix in found if not re.search(r"\bopt", prefix)),
-        key=lambda prefix: not re.search(r"(\b|_)(ema|swa|avg|average)", prefix),
-    )
+    prefixes = [prefix for prefix in found if not re.search(r"\bopt", prefix)]
+    averages = [name for name in prefixes if re.search(r"(\b|_)(ema|swa|avg|average)", name)]
+    prefixes = averages or prefixes
+    if len(prefixes) > 1:
+        raise CheckpointError(
+            f"{path}: expected one Mixer, found {' and '.join(map(repr, prefixes))}"
+        )
     if not prefixes:
         some = ", ".join(_shown(name) for name in list(arrays)[:3]) or "nothing"
         expected = f"expected arrays such as {official_name(_MARK)}"

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 import mixer
+from mixer.checkpoint import CheckpointError, convert, from_npz
 from mixer.checkpoint import check as checking
-from mixer.checkpoint import convert
 from mixer.checkpoint.check import check, disagreement, image_for, model_name
-from mixer.checkpoint.classes import HALF, class_names, normalization
+from mixer.checkpoint.classes import class_names
 from mixer.checkpoint.io import read
-from mixer.config import MODELS, get_config
+from mixer.config import MODELS, MixerConfig, get_config
+from mixer.model import MlpMixer
 
 
 def told(report):
@@ -50,11 +51,11 @@ def test_an_oblong_file_of_another_layout(oblong_file, tmp_path):
 
 
 def test_a_photo_is_resized_and_scaled(oblong):
-    photo = torch.full((3, 20, 30), 255, dtype=torch.uint8)
-    image = image_for(oblong.config, photo, (0.5, 0.25, 0.0), (0.5, 0.5, 2.0))
+    photo = torch.tensor([255, 51, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 20, 30)
+    image = image_for(oblong.config, photo)
     assert image.shape == (1, 16, 64, 3) and image.dtype == np.float32
-    np.testing.assert_allclose(image[0, 3, 5], [1.0, 1.5, 0.5], rtol=1e-6)
-    noise = image_for(oblong.config, None, *HALF)
+    np.testing.assert_allclose(image[0, 3, 5], [1.0, -0.6, -1.0], rtol=1e-6)
+    noise = image_for(oblong.config, None)
     assert noise.shape == (1, 16, 64, 3) and -1 <= noise.min() < -0.9 < 0.9 < noise.max() <= 1
 
 
@@ -63,7 +64,7 @@ def test_a_model_that_computes_something_else_disagrees(tmp_path, monkeypatch):
     path, build = tmp_path / "m.npz", checking.from_npz
     model = mixer.from_npz(mixer.bundled("Mixer-Nano_4"), num_classes=10)
     mixer.save_npz(model, path)
-    assert 0 < disagreement(read(path), image_for(model.config, None, *HALF)) < 2e-6
+    assert 0 < disagreement(read(path), image_for(model.config, None)) < 2e-6
 
     def with_exact_gelu(*arguments, **options):
         model = build(*arguments, **options)
@@ -119,12 +120,28 @@ def test_the_record_of_a_file_comes_first_and_missing_names_are_numbers(tmp_path
     assert len(imagenet) == 1000 and imagenet[0] == "tench"
 
 
-def test_how_pixels_are_scaled(oblong_file, tmp_path):
-    assert normalization(oblong_file) == HALF == ((0.5,) * 3, (0.5,) * 3)
+def test_a_stem_for_other_pixels_is_rescaled_once(tmp_path):
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    torch.manual_seed(0)
+    model = MlpMixer(MixerConfig(4, 1, 8, 4, 8, num_classes=3, image_size=8)).eval()
+    torch.nn.init.normal_(model.head.weight)
+    torch.save(model.state_dict(), tmp_path / "model.pth")
     beside(tmp_path, "config.json", {"pretrained_cfg": {"mean": mean, "std": std}})
-    assert normalization(oblong_file) == (tuple(mean), tuple(std))
-    report, agree = check(oblong_file)
-    assert agree and "(0.485, 0.456, 0.406)" in told(report)["pixels"]
+    pixels = torch.rand(2, 3, 8, 8)
+    theirs = model((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1))
+    assert torch.allclose(from_npz(tmp_path / "model.pth")(2 * pixels - 1), theirs, atol=1e-5)
+    assert check(tmp_path / "model.pth")[1]
+    # The copy lies beside the same config.json, and is for [-1, 1] already.
+    convert(tmp_path / "model.pth", tmp_path / "copy.safetensors")
+    assert torch.allclose(
+        from_npz(tmp_path / "copy.safetensors")(2 * pixels - 1), theirs, atol=1e-5
+    )
     beside(tmp_path, "config.json", {"pretrained_cfg": {"mean": mean}})
-    assert normalization(oblong_file) == HALF
+    assert torch.equal(from_npz(tmp_path / "model.pth")(pixels), model(pixels))
+
+
+def test_two_mixers_in_a_file_are_refused(tmp_path):
+    state = MlpMixer(MixerConfig(4, 1, 8, 4, 8, num_classes=3, image_size=8)).state_dict()
+    torch.save({"student": state, "teacher": state}, tmp_path / "both.pt")
+    with pytest.raises(CheckpointError, match=r"one Mixer, found 'student.' and 'teacher.'"):
+        from_npz(tmp_path / "both.pt")

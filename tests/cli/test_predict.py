@@ -96,17 +96,6 @@ def test_other_classes_have_the_names_of_their_run_or_numbers(classes, photo, fi
     assert names() == ["ape", "bat", "cat"]
 
 
-def test_other_pixels_of_hugging_face_are_used_or_said(command, file, tmp_path):
-    found = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": found}))
-    white = torch.full((3, 4, 4), 255, dtype=torch.uint8)
-    images = predict.prepare(white, (4, 4), file, False)
-    expected = [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
-    assert images[0, :, 0, 0].tolist() == pytest.approx(expected)
-    for name, *words in (["check"], ["convert", "a.npz"], ["export", "--onnx", "a.onnx"]):
-        assert "mean (0.485, 0.456, 0.406)" in command(name, file, *words)[1]
-
-
 def test_a_figure(command, photo, tmp_path):
     status, _, err = command("predict", photo, photo, "--figure", "seen.png")
     assert (status, err) == (0, "figure: seen.png\n")
