@@ -164,11 +164,11 @@ def influence_card(
         _outline(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
     # A colour bar would be a second axes.
     scale: Style = {"ha": "left", "va": "center", "fontsize": 9}
-    ax.text(0.1, 3.63, "%: share of the outlined patch, squared", **scale)
+    ax.text(0.1, 3.63, "%: the outlined patch's share of the influence", **scale)
     ax.text(3.4, 3.63, "0", **scale)
     ramp = np.linspace([0.0] * 6, [1.0] * 6, 64, axis=1)  # (6, 64)
     place(ax, ramp, 3.55, 3.57, 1.2, cmap=SEQUENTIAL, vmin=0)
-    ax.text(4.85, 3.63, "the brightest of the other patches of a map", **scale)
+    ax.text(4.85, 3.63, "the largest value outside the outlined patch, map by map", **scale)
     return figure_of(ax)
 
 
