@@ -42,11 +42,13 @@ def unit_gallery(
     canvases = [tile(each_to_one(to_numpy(grids)), columns, gap) for grids in panels.values()]
     lines = canvases[::across]
     cell = (width - 0.25 * across) / (across * lines[0].shape[1] + across)
-    rows = [canvas.shape[0] * cell + 0.3 + 0.2 * numbered for canvas in lines]
+    extra = 0.2 if numbered else 0.1 if framed else 0.0
+    rows = [canvas.shape[0] * cell + 0.3 + extra for canvas in lines]
     fig = new_figure(width, sum(rows) + 0.2, gap=0.1)
     axes = fig.subplots(len(lines), across, squeeze=False, height_ratios=rows).ravel()
     for ax, (title, grids), canvas in zip(axes, panels.items(), canvases, strict=True):
-        show_signed(bare(ax, title), canvas)
+        show_signed(bare(ax), canvas)
+        ax.set_title(title, pad=14 if framed else None)
         high, wide = (side + gap for side in grids.shape[1:])
         for index in range(len(grids) if numbered else 0):
             below = index // columns * high + high - gap
