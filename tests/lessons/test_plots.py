@@ -161,6 +161,13 @@ def test_numbers_and_dots_of_the_tables() -> None:
     assert [text.get_text() for text in before.texts[4:8]] == ["0.3", "−2.0", "0.0", "1.0"]
 
 
+def test_tables_on_one_scale_or_each_on_its_own() -> None:
+    tables = {"quiet": torch.eye(2), "loud": 10 * torch.eye(2)}
+    for one_scale, quiet in ((True, 10), (False, 1)):
+        fig = plots.token_tables(tables, one_scale=one_scale)
+        assert [ax.images[0].norm.vmax for ax in fig.axes] == [quiet, 10]
+
+
 def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:
     shown = plots.linear_map(torch.tensor([[0.0, 1e-3, 1.0]]), ["a"], "pixel").axes[0].images[0]
     assert shown.get_array().mask.tolist() == [[True, False, False]]
