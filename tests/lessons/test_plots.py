@@ -126,7 +126,9 @@ def test_patches_are_those_of_unfold() -> None:
 
 
 def test_every_grid_has_its_own_scale_with_white_at_zero() -> None:
-    shown = plots.weight_grid(torch.tensor([[[1.0, 0.0]], [[-4.0, 2.0]]])).axes[0].images[0]
+    grid, bar = plots.weight_grid(torch.tensor([[[1.0, 0.0]], [[-4.0, 2.0]]])).axes
+    shown = grid.images[0]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["−largest", "0", "+largest"]
     np.testing.assert_array_equal(shown.get_array().compressed(), [1, 0, -1, 0.5])
     assert shown.norm.vmin == -shown.norm.vmax
 
@@ -182,10 +184,18 @@ def test_a_part_has_one_colour_in_every_figure() -> None:
     assert [line.get_color().lower() for line in lines] == [colors[0], colors[2]]
 
 
+def test_faint_answers_of_a_filter_are_seen() -> None:
+    fig = plots.filter_responses(torch.ones(1, 3, 2, 2), torch.tensor([[[-30.0, 3.0]]]), ["a"])
+    _, answers = fig.axes
+    assert answers.images[0].norm.vmax == 20 and answers.get_xlabel() == "answers, −20 to +20"
+
+
 def test_exact_rungs_have_no_mark() -> None:
     ours, wrong = OF_CHECKPOINTS["parity_ladder"]().axes[0].lines
     assert np.isnan(ours.get_ydata()[0]) and list(ours.get_ydata()[1:]) == [1e-7, 2e-7]
     assert list(wrong.get_ydata()[1:]) == [1e-4, 3e-4]
+    # One on top of the other leaves both in sight.
+    assert ours.get_linewidth() > wrong.get_linewidth()
 
 
 def test_the_text_of_a_class_stands_above_its_bar() -> None:
