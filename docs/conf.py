@@ -6,6 +6,7 @@ usage, from the root of the checkout: sphinx-build -c docs . _build/site
 import importlib.resources
 import json
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -13,27 +14,24 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 project = html_title = "MLP-Mixer in PyTorch"
-language = "en"
 extensions = ["myst_nb"]
 root_doc = "README"
-include_patterns = ["README.md", "notebooks/[0-9]*.ipynb", "docs/*.md", "benchmarks/README.md"]
-include_patterns += ["CONTRIBUTING.md"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "docs/*.md", "notebooks/[0-9]*.ipynb"]
+include_patterns += ["benchmarks/README.md"]
 exclude_patterns = [".*", "_build"]
-# Links to what is on no page, such as the LICENSE or a folder.
+# Links to files that are no page.
 suppress_warnings = ["myst.xref_missing", "toc.not_included"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
-highlight_language = "text"
 html_theme = "sphinx_book_theme"
 html_theme_options = {"show_toc_level": 2, "use_download_button": False}
-html_context = {"default_mode": "auto"}
-html_copy_source = False
 # A copy of MathJax with its glyphs, from the package django-static-mathjax.
 mathjax_path = "tex-svg.js"
 mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / mathjax_path
 html_static_path = ["site.css", str(mathjax)]
+html_context = {"default_mode": "auto"}
 html_css_files = ["site.css"]
 
 
@@ -58,9 +56,11 @@ def read(app, name, source):
 
 
 def finish(app, error):
-    """The README is the first page."""
+    """The page that runs the network is the first one."""
     if error is None and app.builder.format == "html":
-        shutil.copy(Path(app.outdir, "README.html"), Path(app.outdir, "index.html"))
+        page = Path(app.outdir, "explainer.html")
+        runpy.run_path(str(ROOT / "tools" / "build_explainer.py"))["main"](page)
+        shutil.copy(page, page.with_name("index.html"))
 
 
 def setup(app):

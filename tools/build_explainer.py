@@ -46,13 +46,17 @@ def photo(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def record() -> dict:
+    path = Path(mixer.bundled("Mixer-Nano_4")).with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def page_data() -> dict:
     """What the page's script reads: see docs/explainer/page.js."""
     model, muon = (mixer.from_npz(mixer.bundled(f"Mixer-Nano_4{end}")) for end in ("", "-muon"))
     config, state = model.config, model.state_dict()
     flat = np.concatenate([value.numpy().ravel() for value in state.values()]).astype(np.float16)
     units = np.stack([block.token_mixing.fc1.weight.detach().numpy() for block in muon.blocks])
-    record = Path(mixer.bundled("Mixer-Nano_4")).with_suffix(".json")
     return {
         "sizes": {
             "side": config.image_hw[0],
@@ -62,7 +66,7 @@ def page_data() -> dict:
             "blocks": config.num_blocks,
         },
         "names": [[name, value.numel()] for name, value in state.items()],
-        "classes": json.loads(record.read_text(encoding="utf-8"))["classes"],
+        "classes": record()["classes"],
         "photos": [{"name": n, "png": encode(photo(load()))} for n, load in PHOTOS.items()],
         "weights": encode(flat.tobytes()),
         "muon": encode(units.astype(np.float16).tobytes()),
@@ -75,6 +79,7 @@ def main(output: Path) -> None:
     parts = {path.name: path.read_text(encoding="utf-8") for path in PARTS.iterdir()}
     parts |= {name: f"notebooks/{chapters[number]}.html" for name, number in links.items()}
     parts |= {"series": "README.html", "data": json.dumps(page_data())}
+    parts["accuracy"] = f"{100 * record()['accuracy']:.0f}"
     page = parts.pop("page.html")
     for name, content in parts.items():
         page = page.replace("{{" + name + "}}", content)

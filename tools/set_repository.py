@@ -2,12 +2,12 @@
 
 usage: python tools/set_repository.py [OWNER/REPO] [--site https://OWNER.github.io/REPO]
 
-The address stands in ``[project.urls]`` of pyproject.toml, as OWNER/REPO until it is known. From
-there it goes into CITATION.cff, into the README (its badge, how to get the repository, and, with
-``--site``, a link to the site) and into each notebook, which says nothing of Colab before: the
-"Open in Colab" badge becomes its first line, and a cell (tag ``repository``) before all others
-fetches the package where it is not installed. Without an argument the address that is known is
-written anew, into notebooks that were rewritten, say.
+The addresses stand in ``[project.urls]`` of pyproject.toml, as OWNER/REPO until it is known. From
+there they go into CITATION.cff, into the README (its badge, how to get the repository, and, if
+there is a site, links to it) and into each notebook, which says nothing of Colab before: the "Open
+in Colab" badge becomes its first line, and a cell (tag ``repository``) before all others fetches
+the package where it is not installed. Notebooks 1, 6 and 7 get a link to the site's page that runs
+the network. Without an argument what is known is written anew, into notebooks that were rewritten.
 """
 
 import argparse
@@ -27,6 +27,8 @@ BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name})"
 )
+# The notebooks that explain what the explainer shows.
+EXPLAINED = ("01", "06", "07")
 # --no-deps: Colab has every package that mixer and its lessons need, and its torch fits its GPU.
 SET_UP = """\
 # On Colab this fetches the package `mixer`; where it is installed, it does nothing.
@@ -37,10 +39,11 @@ except ImportError:
 """
 
 
-def repository(root: Path) -> str:
-    """The address in pyproject.toml, such as ``https://github.com/OWNER/REPO``."""
+def addresses(root: Path) -> tuple[str, str | None]:
+    """The repository's address in pyproject.toml, and the site's, if there is one."""
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)["project"]["urls"]["Repository"]
+    urls = tomllib.loads(text)["project"]["urls"]
+    return urls["Repository"], urls.get("Documentation")
 
 
 def readme_with(text: str, address: str, site: str | None) -> str:
@@ -51,14 +54,15 @@ def readme_with(text: str, address: str, site: str | None) -> str:
         "clone": f"With Python 3.11 or later: `git clone {address}`, and in its folder\n",
     }
     if site:
-        places["site"] = f"[The series as web pages, and the network in your browser]({site})\n"
+        explainer = f"[The network in your browser, nothing installed]({site}/explainer.html)"
+        places["site"] = f"{explainer}; [the series as web pages]({site}/README.html)\n"
     for name, block in places.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = place.sub(lambda found, block=block: found[1] + block + found[2], text)
     return text
 
 
-def write_notebook(path: Path, address: str) -> None:
+def write_notebook(path: Path, address: str, site: str | None = None) -> None:
     """Put badge and set-up cell into a notebook, in the place of old ones; neither if unknown."""
     notebook = nbformat.read(path, as_version=4)
     tag = "repository"
@@ -67,7 +71,10 @@ def write_notebook(path: Path, address: str) -> None:
     slug = "/".join(address.split("/")[-2:])
     cells[0].source = title
     if slug != UNKNOWN:
-        cells[0].source = f"{BADGE.format(slug=slug, name=path.name)}\n\n{title}"
+        badge = BADGE.format(slug=slug, name=path.name)
+        if site and path.name[:2] in EXPLAINED:
+            badge += f" · [The network in your browser]({site}/explainer.html)"
+        cells[0].source = f"{badge}\n\n{title}"
         code = [number for number, cell in enumerate(cells) if cell.cell_type == "code"]
         set_up = new_code_cell(SET_UP.format(address=address), metadata={"tags": [tag]})
         cells.insert(code[0], set_up)
@@ -90,17 +97,21 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser.add_argument("slug", nargs="?", metavar="OWNER/REPO")
     parser.add_argument("--site", help="address of the site, where there is one")
     args = parser.parse_args(arguments)
-    old = repository(root)
-    new = f"https://github.com/{args.slug}" if args.slug else old
+    old, site = addresses(root)
+    new, site = f"https://github.com/{args.slug}" if args.slug else old, args.site or site
     if not re.fullmatch(r"https://github.com/[\w.-]+/[\w.-]+", new):
         parser.error(f"expected OWNER/REPO, found {args.slug!r}")
     for name in ("pyproject.toml", "CITATION.cff", "README.md"):
         text = (root / name).read_text(encoding="utf-8").replace(old, new)
         if name == "README.md" and not new.endswith(UNKNOWN):
-            text = readme_with(text, new, args.site)
+            text = readme_with(text, new, site)
+        if name == "pyproject.toml" and site:
+            text = re.sub(r'\nDocumentation = ".*"', "", text)
+            there = f'Repository = "{new}"'
+            text = text.replace(there, f'{there}\nDocumentation = "{site}"')
         write_text(root / name, text)
     for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
-        write_notebook(path, new)
+        write_notebook(path, new, site)
     print(f"{new} is written into pyproject.toml, CITATION.cff, README.md and the notebooks")
 
 

@@ -4,6 +4,7 @@
 const { sizes, names, classes, photos, weights, muon } = JSON.parse(document.getElementById("data").textContent);
 const across = sizes.side / sizes.patch;
 const $ = id => document.getElementById(id);
+const signed = value => value.toFixed(2).replace("-", "−");
 const percent = share => `${Math.round(100 * share)}\u00a0%`;
 const state = { patch: 27, unit: 0, order: [...Array(sizes.tokens).keys()] };
 
@@ -122,9 +123,9 @@ async function see(image, thumbnail) {
   state.logits = logits;
   const found = likeliest(logits);
   bars($("classes"), found);
-  const sure = found[0].share > 0.5 ? "It is sure of its answer" : "It is unsure";
-  $("photo-reads").innerHTML = `${sure}: ${found[0].name}, ${percent(found[0].share)}. All it gets is 64 patches of 4 × 4 pixels. `
-    + `<a href="${document.body.dataset.one}">Notebook 1</a>`;
+  const sure = found[0].share > 0.5 ? "It is sure" : "It is unsure";
+  $("photo-reads").innerHTML = `${sure}: ${found[0].name}, ${percent(found[0].share)}. It gets 32 × 32 pixels and knows `
+    + `${classes.length} classes. <a href="${document.body.dataset.one}">From pixels to tokens: notebook&nbsp;1</a>`;
   $("seen").setAttribute("aria-label", `The photo at 32 × 32 pixels; the network says ${found[0].name}`);
   patches.pick(state.patch);
   await shuffle();
@@ -151,12 +152,13 @@ async function touch(patch) {
     context.strokeRect(patch % across * cell + 1.5, Math.floor(patch / across) * cell + 1.5, cell - 3, cell - 3);
     figure.lastChild.textContent = `block ${depth + 1}: ${percent(others / all)}`;
     canvas.setAttribute("aria-label", `After block ${depth + 1}, ${percent(others / all)} of the change has left the patch`);
-    return { left: others / all, around: around / others };
+    const neighbours = map.filter((_, i) => near(i, patch) === 1).length;
+    return { left: others / all, around: around / others, even: neighbours / (map.length - 1) };
   });
   const [first, last] = [shares[0], shares.at(-1)];
-  $("touch-reads").textContent = `Disturb one patch, and watch the change travel: after block 1, ${percent(first.left)} of it has left its patch, after `
-    + `block 8, ${percent(last.left)}. Of what has left, its eight neighbours hold ${percent(first.around)} at first and `
-    + `${percent(last.around)} at the end. Token mixing alone carries it.`;
+  $("touch-reads").textContent = `The framed patch is changed a little, and the network runs again. After block 1, ${percent(first.left)} of the change lies in other `
+    + `patches, after block 8, ${percent(last.left)}. Of that, the patches next to it hold ${percent(first.around)} at first and `
+    + `${percent(last.around)} at the end (spread evenly: ${percent(first.even)}). Only token mixing connects patches.`;
 }
 
 // ------------------------------------------------------------------------------ 3 · the units
@@ -170,7 +172,7 @@ function shuffledCopy(list) {
   return copy;
 }
 
-// The mean frequency of a unit's waves, the constant left out: coarse units have a low one.
+// The mean frequency of a unit's waves, the constant left out: smooth units have a low one.
 function meanFrequency(unit) {
   let weighted = 0, total = 0;
   for (let v = 0; v < across; v++)
@@ -213,17 +215,18 @@ function drawUnits() {
   state.units = keyed.map(([, unit]) => unit);
   gallery.buttons.forEach((button, i) => paintUnit(button.firstChild, state.units[i]));
   gallery.pick(state.unit);
-  const agree = neighboursAgree(list), reading = $("shuffled").checked ? "The places of each unit are shuffled: this is chance."
-    : agree > 0.1 ? "Spots and bands: it has found out which patches are neighbours." : "Rough: neighbours hardly agree.";
-  $("units-reads").innerHTML = `A square holds the 64 weights by which a unit reads the patches. ${reading} `
-    + `Neighbouring weights agree by <b>${agree.toFixed(2)}</b> (1: equal, 0: unrelated). `
-    + `<a href="${document.body.dataset.six}">Notebook 6</a>`;
+  const agree = neighboursAgree(list), reading = $("shuffled").checked ? "Here they are in random order: what chance looks like."
+    : agree > 0.1 ? "Smooth spots and bands: training gave neighbouring patches similar weights." : "Rough: weights of neighbouring patches are unrelated.";
+  const whose = $("muon").checked ? " of the same network, trained with the optimizer Muon (a picture only: the answers are our network's)," : "";
+  $("units-reads").innerHTML = `A square holds the 64 weights by which a unit${whose} reads the patches. ${reading} `
+    + `Correlation of neighbouring weights: <b>${signed(agree)}</b>. `
+    + `<a href="${document.body.dataset.six}">Are they real? Notebook&nbsp;6</a>`;
 }
 
 function showUnit(index) {
   state.unit = index;
   paintUnit($("unit"), state.units[index]);
-  $("unit-name").textContent = `Unit ${index + 1} of 64, coarsest first. Red adds, blue subtracts.`;
+  $("unit-name").textContent = `Unit ${index + 1} of 64, smoothest first; click another. Red adds, blue subtracts.`;
 }
 
 // ------------------------------------------------------------------------------ 4 · shuffle
@@ -244,19 +247,20 @@ async function shuffle() {
   const before = likeliest(state.logits, 1)[0], now = likeliest(logits);
   bars($("mixed-classes"), now);
   const off = Math.max(...logits.map((x, i) => Math.abs(x - state.logits[i])));
-  const answer = now[0].name === before.name ? `still ${before.name}` : `${now[0].name}, no longer ${before.name}`;
-  const text = !moved && !weightsToo ? "Nothing is shuffled yet. Does the order of the patches matter to a network without position embeddings?"
-    : moved && weightsToo ? `Patches and token-mixing weights in the same new order: ${answer}; no logit has moved by more than ${off.toExponential(0)}. Places live in the weights.`
-    : `${moved ? "The patches are" : "The weights alone are"} in another order: ${answer}. Its weights expect each patch at its place.`;
+  const share = likeliest(logits, classes.length).find(({ name }) => name === before.name).share;
+  const answer = `${before.name} ${percent(before.share)} → ${percent(share)}`;
+  const text = !moved && !weightsToo ? "Nothing is shuffled. The network is never told where a patch lies: does their order matter to it?"
+    : moved && weightsToo ? `Patches and token-mixing weights in the same order: ${answer}. No score has moved by more than ${off.toFixed(7)}, which is rounding: positions are stored in the weights.`
+    : `${moved ? "The patches are" : "The weights alone are"} in another order: ${answer}. Each weight expects its patch in a fixed place.`;
   $("mixed").setAttribute("aria-label", moved ? "The photo, its patches in another order" : "The photo, its patches in order");
-  $("shuffle-reads").innerHTML = `${text} <a href="${document.body.dataset.seven}">Notebook 7</a>`;
+  $("shuffle-reads").innerHTML = `${text} <a href="${document.body.dataset.seven}">Why: notebook&nbsp;7</a>`;
   document.body.dataset.off = off;
 }
 
 // ------------------------------------------------------------------------------ start
 
 const patches = grid($("patches"), sizes.tokens, i => `Patch in row ${Math.floor(i / across) + 1}, column ${i % across + 1}`, touch);
-const gallery = grid($("gallery"), 64, i => `Unit ${i + 1}, coarsest first`, showUnit);
+const gallery = grid($("gallery"), 64, i => `Unit ${i + 1}, smoothest first`, showUnit);
 for (const button of gallery.buttons) button.append(Object.assign(document.createElement("canvas"), { width: 32, height: 32 }));
 for (let depth = 0; depth < sizes.blocks; depth++) {
   const figure = document.createElement("figure");

@@ -9,11 +9,12 @@ SET_UP = """
 import mixer, torch
 from mixer.lessons import explorers
 nano = mixer.from_npz(mixer.bundled("Mixer-Nano_4-cifar10")).eval()
+muon = mixer.from_npz(mixer.bundled("Mixer-Nano_4-muon")).eval()
 photos = torch.rand(8, 3, 32, 32) * 2 - 1
 """
 EXPLORERS = {
     "influence": "explorers.influence_explorer(nano, photos[:2])",
-    "units": 'explorers.unit_explorer({"ours": nano, "same": nano}, photos)',
+    "units": 'explorers.unit_explorer({"ours": nano, "Muon": muon}, photos)',
     "permutations": "explorers.permutation_explorer(nano, photos, torch.arange(8), 'abcdefghij')",
 }
 # The bytes of a picture, also where it is only an object URL.

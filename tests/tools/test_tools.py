@@ -130,7 +130,7 @@ def test_the_address_reaches_every_place(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     set_repository.main([], tmp_path)
-    stored = "".join(p.read_text("utf-8") for p in tmp_path.rglob("*.ipynb"))
+    stored = "".join(p.read_text("utf-8") for p in tmp_path.glob("notebooks/*.ipynb"))
     assert "colab.research" not in stored and "git+https" not in stored
     for slug in ("someone/first-name", "someone/mixer-series"):
         set_repository.main([slug, "--site", "https://a.example"], tmp_path)
@@ -139,12 +139,13 @@ def test_the_address_reaches_every_place(tmp_path: Path) -> None:
     assert urls["Repository"] == address
     assert f"repository-code: {address}\n" in (tmp_path / "CITATION.cff").read_text()
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert f"`git clone {address}`" in readme and "(https://a.example)" in readme
+    assert f"`git clone {address}`" in readme and "(https://a.example/explainer.html)" in readme
     assert f"]({address}/actions/workflows/tests.yml)" in readme
     for path in (tmp_path / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         badge, _, title, *_ = notebook.cells[0].source.splitlines()
-        assert badge.endswith(f"/someone/mixer-series/blob/main/notebooks/{path.name})")
+        assert f"/someone/mixer-series/blob/main/notebooks/{path.name})" in badge
+        assert ("(https://a.example/explainer.html)" in badge) == (path.name[:2] in "01 06 07")
         assert title.startswith("# ")
         code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         assert f"git+{address}" in code[0]
