@@ -185,8 +185,8 @@ def test_a_part_has_one_colour_in_every_figure() -> None:
 
 
 def test_faint_answers_of_a_filter_are_seen() -> None:
-    fig = plots.filter_responses(torch.ones(1, 3, 2, 2), torch.tensor([[[-30.0, 3.0]]]), ["a"])
-    _, answers = fig.axes
+    responses = torch.tensor([[[-30.0, 3.0]], [[0.0, 6.0]]])  # (2, 1, 2)
+    answers = plots.filter_responses(torch.ones(2, 3, 2, 2), responses, ["a", "b"]).axes[2]
     assert answers.images[0].norm.vmax == 20 and answers.get_xlabel() == "answers, −20 to +20"
 
 
