@@ -111,6 +111,19 @@ def recipe_for(tuned: str, steps: int, seed: int, setting: Setting) -> Recipe:
     return replace(base, **(changes | setting))
 
 
+def subset(data: ImageData, fraction: float, seed: int) -> ImageData:
+    """The same data with a random ``fraction`` of each class's training images, at least one."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = []
+    for label in range(len(data.classes)):
+        members = (data.y_train == label).nonzero().squeeze(1)
+        count = max(1, round(len(members) * fraction))
+        kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    rows = torch.cat(kept)
+    rows = rows[torch.randperm(len(rows), generator=generator)]
+    return replace(data, x_train=data.x_train[rows], y_train=data.y_train[rows])
+
+
 def held_out(data: ImageData, seed: int) -> ImageData:
     """A part of each class's training images, at least one, as the test images."""
     generator = torch.Generator().manual_seed(seed)
@@ -185,7 +198,7 @@ class Study:
             recipe = recipe_for(way, steps, split, setting)
 
             def trial(recipe: Recipe = recipe) -> Setting:
-                labelled = self.data.subset(fraction, seed=recipe.seed)
+                labelled = subset(self.data, fraction, recipe.seed)
                 part = held_out(labelled, seed=recipe.seed)
                 _, history = self.train(way, part, recipe)
                 return {
@@ -203,7 +216,7 @@ class Study:
 
     def measure(self, way: str, fraction: float, recipe: Recipe) -> Setting:
         """Train on all labelled images by what was chosen, score on all test images."""
-        part = self.data.subset(fraction, seed=recipe.seed)
+        part = subset(self.data, fraction, recipe.seed)
         few = {"x_test": self.data.x_test[:CURVE_IMAGES], "y_test": self.data.y_test[:CURVE_IMAGES]}
         every = max(1, recipe.num_steps // CURVE_POINTS) if recipe.seed == 0 else None
         model, history = self.train(way, replace(part, **few), recipe, eval_every=every)

@@ -6,7 +6,6 @@ Without a command: what is here, what this machine can do, and what to type next
 
 # PyTorch and JupyterLab are imported by the commands that use them, so that help comes at once.
 import argparse
-import copy
 import importlib.util
 import inspect
 import io
@@ -314,18 +313,11 @@ def export(args: argparse.Namespace) -> int:
     if args.batch is not None and args.batch < 1:
         raise ValueError(f"batch: expected a positive number of images, found {args.batch}")
     require("export", "onnx", "onnxruntime", "onnxscript")
-    import torch
-
     from mixer.checkpoint import from_npz, pretrained
 
     source = pretrained(args.file, fetch=False)
     size = parse_image_size(args.image_size) if args.image_size else None
     model = from_npz(source, size).eval()
-    if not model.head.weight.any():
-        # Logits of a head of zeros tell nothing of the rest, so another head is tried first.
-        trial = copy.deepcopy(model)
-        torch.nn.init.normal_(trial.head.weight, generator=torch.Generator().manual_seed(0))
-        to_onnx(trial, args.batch)
     content, difference = to_onnx(model, args.batch)
     with replacing(args.onnx) as file:
         file.write(content)

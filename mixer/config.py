@@ -9,6 +9,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+# Pixels: one number, or (height, width).
+Size = int | tuple[int, int]
+
 
 @dataclass(frozen=True)
 class MixerConfig:
@@ -37,7 +40,7 @@ class MixerConfig:
     tokens_mlp_dim: int
     channels_mlp_dim: int
     num_classes: int = 1000
-    image_size: int | tuple[int, int] = 224
+    image_size: Size = 224
     in_channels: int = 3
     dropout: float = 0.0
     stochastic_depth: float = 0.0
@@ -134,7 +137,7 @@ def get_config(name: str, **changes: Any) -> MixerConfig:
     return replace(config, **given)
 
 
-def parse_image_size(text: str) -> int | tuple[int, int]:
+def parse_image_size(text: str) -> Size:
     """``"224"`` -> 224 and ``"16x64"`` -> (16, 64), height first, pixels.
 
     Raises:

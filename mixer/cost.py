@@ -1,17 +1,9 @@
-"""What a Mixer costs: parameters and FLOPs, part by part, and the memory that training takes."""
+"""What a Mixer costs: FLOPs, part by part, and the memory that training takes."""
 
 from mixer.config import MixerConfig
 from mixer.model import MlpMixer
 
 PARTS = ("stem", "token_mixing", "channel_mixing", "norms", "head")
-
-
-def parameters_by_part(model: MlpMixer) -> dict[str, int]:
-    """How many parameters each part of a model holds: part -> number, summing to all of them."""
-    counts = dict.fromkeys(PARTS, 0)
-    for name, parameter in model.named_parameters():
-        counts[_part_of(name)] += parameter.numel()
-    return counts
 
 
 def flops_by_part(model: MlpMixer | MixerConfig) -> dict[str, int]:
@@ -64,11 +56,3 @@ def activation_bytes(config: MixerConfig, precision: str = "fp32", device: str =
     kept = 2 * table if precision != "fp32" and device != "cpu" else table
     blocks = config.num_blocks * (2 * kept + 2 * table + 2 * hidden)
     return size * (config.in_channels * height * width + blocks + kept)
-
-
-def _part_of(name: str) -> str:
-    """The part that a parameter belongs to, by its name in the state dict."""
-    for part in ("stem", "token_mixing", "channel_mixing", "head"):
-        if part in name.split("."):
-            return part
-    return "norms"

@@ -1,13 +1,11 @@
 """Files: where data and checkpoints are kept, and how a file is written whole or not at all."""
 
-import errno
 import hashlib
 import os
 import socket
 import sys
 import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,9 +24,6 @@ StrPath = str | os.PathLike[str]
 
 # Seconds that a server may be silent: before it answers, and between two pieces.
 SILENCE = 12.0
-
-# What a file system without locks answers.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def data_dir() -> Path:
@@ -64,9 +59,9 @@ def replacing(path: StrPath) -> Iterator[IO[bytes]]:
         os.replace(temporary, target)
     except OSError as error:
         # Nobody has heard of the other name; a full disk has none at all.
-        if error.errno is None or error.filename not in (None, os.fspath(temporary)):
-            raise
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+        if error.filename in (None, os.fspath(temporary)):
+            error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -102,7 +97,7 @@ def locked(path: Path, when_busy: Callable[[], None]) -> Iterator[None]:
     """Inside, no other process, of this machine or of another one, holds the lock ``path``.
 
     The operating system holds it for the process, so that one that is killed leaves it free; its
-    file stays. Where a file system has no locks, a warning says so, and it goes on without.
+    file stays.
 
     Args:
         path: of the lock's file.
@@ -115,24 +110,17 @@ def locked(path: Path, when_busy: Callable[[], None]) -> Iterator[None]:
     except Timeout:
         when_busy()
         lock.acquire()
-    except (NotImplementedError, OSError) as error:
-        if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
-            raise
-        said = f"cannot be locked ({error}); see to it that no second process writes there"
-        warnings.warn(f"{path.parent}: {said}", stacklevel=3)
     try:
         yield
     finally:
         lock.release()
 
 
-def check_writable(
-    folder: StrPath, what: str = "folder", remedy: str = "choose another one"
-) -> None:
+def check_writable(folder: StrPath, what: str) -> None:
     """Make the folder and try to write there.
 
     Raises:
-        OSError: it cannot be made or written; says why and what to do.
+        OSError: it cannot be made or written; says why.
     """
     folder = Path(folder)
     try:
@@ -140,9 +128,8 @@ def check_writable(
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(
-            f"{folder}: the {what} cannot be written ({error.strerror}); {remedy}"
-        ) from None
+        found = f"cannot be written ({error.strerror}); choose another one"
+        raise OSError(f"{folder}: the {what} {found}") from None
 
 
 def sha256(path: StrPath) -> str:

@@ -89,19 +89,14 @@ def find_photos(texts: list[str]) -> list[Path]:
     """The files of that name; of a pattern such as ``*.jpg``, which Windows hands on, all matches.
 
     Raises:
-        ValueError: a folder, an address, or nothing at all.
+        ValueError: there is none, or a folder.
     """
     photos = []
     for text in texts:
         matching = [text] if Path(text).is_file() else sorted(glob.glob(text))
         found = [path for path in map(Path, matching) if path.is_file()]
         if not found:
-            what = "no such file"
-            if Path(text).is_dir():
-                what = f"a folder; name its files, such as {text.rstrip('/')}/*.jpg"
-            elif "://" in text:
-                what = "an address; fetch it"
-            raise ValueError(f"{text}: expected the file of a photo, found {what}")
+            raise ValueError(f"{text}: expected the file of a photo, found none")
         photos += found
     return photos
 

@@ -13,14 +13,11 @@ class FileServer:
         # For the next requests: close the connection after so many bytes of the body.
         self.break_after: list[int] = []
         self.ignore_range = False
-        # So many bytes more in Content-Length than are sent.
-        self.claim = 0
         self.without_length = False
         self.status = None
         # Seconds before each piece of 4 KB.
         self.pause = 0.0
         self.ranges: list[str | None] = []
-        self.paths: list[str] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,7 +34,6 @@ class FileServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range")
         self.ranges.append(wanted)
-        self.paths.append(request.path)
         start, size = 0, len(self.content)
         if self.status:
             return request.send_error(self.status)
@@ -51,7 +47,7 @@ class FileServer:
             request.send_response(200)
         body = self.content[start:]
         if not self.without_length:
-            request.send_header("Content-Length", str(len(body) + self.claim))
+            request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         if self.break_after:
             body = body[: self.break_after.pop(0)]
@@ -61,4 +57,3 @@ class FileServer:
                 threading.Event().wait(self.pause)
                 request.wfile.write(body[place : place + 4096])
                 request.wfile.flush()
-        return None

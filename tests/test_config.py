@@ -1,12 +1,10 @@
 """The table of models against the paper's, and what a configuration refuses."""
 
-from dataclasses import FrozenInstanceError
-
 import numpy as np
 import pytest
 
 import mixer
-from mixer.config import MODELS, MixerConfig, get_config, parse_image_size
+from mixer.config import MODELS, get_config, parse_image_size
 
 SIZES = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
 
@@ -30,82 +28,40 @@ def test_table_1_and_the_small_model():
     assert rates == {(3, 0.0, 0.0)}
 
 
-def test_integers_of_numpy_become_plain_ones():
-    c = get_config("Mixer-B_16", num_classes=np.int64(10), image_size=np.int32(32))
-    assert c == get_config("Mixer-B_16", num_classes=10, image_size=(32, np.uint8(32)))
-    assert {type(number) for number in (c.num_classes, *c.image_hw)} == {int}
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("224", 224), ("16x64", (16, 64)), ("16×64", (16, 64)), (" 32 ", 32)]
-)
-def test_an_image_size_from_the_command_line(text, size):
-    assert parse_image_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "x", "16x", "16x64x3", "-4", "1.5", "1" * 5000, "١٦"])
-def test_what_is_no_image_size(text):
-    with pytest.raises(ValueError, match="image_size: expected pixels such as 224 or 16x64, found"):
-        parse_image_size(text)
-
-
-def test_imagenet_21k():
+def test_changes_and_the_heads_of_imagenet_21k():
+    c = get_config("Mixer-B_16", num_classes=10, image_size=None, dropout=0.1)
+    assert (c.num_classes, c.image_hw, c.dropout, c.hidden_dim) == (10, (224, 224), 0.1, 768)
     assert get_config("Mixer-B_16-21k").num_classes == 21_843
     assert get_config("Mixer-B_16-21k", num_classes=10) == get_config("Mixer-B_16", num_classes=10)
 
 
-def test_changes_and_none():
-    c = get_config("Mixer-B_16", num_classes=10, image_size=None, dropout=0.1)
-    assert (c.num_classes, c.image_hw, c.dropout, c.hidden_dim) == (10, (224, 224), 0.1, 768)
-    assert MODELS["Mixer-B_16"].num_classes == 1000
+def test_rectangles_and_integers_of_numpy():
+    c = get_config("Mixer-B_16", num_classes=np.int64(10), image_size=[32, np.uint8(48)])
+    assert (c.num_classes, c.image_hw, c.grid, c.num_tokens) == (10, (32, 48), (2, 3), 6)
+    assert {type(number) for number in (c.num_classes, *c.image_hw)} == {int}
 
 
-@pytest.mark.parametrize(
-    ("image_size", "hw", "grid"),
-    [(32, (32, 32), (2, 2)), ((32, 48), (32, 48), (2, 3)), ([64, 16], (64, 16), (4, 1))],
-)
-def test_rectangles(image_size, hw, grid):
-    c = get_config("Mixer-B_16", image_size=image_size)
-    assert (c.image_hw, c.grid, c.num_tokens) == (hw, grid, grid[0] * grid[1])
-
-
-def test_a_configuration_is_a_value():
-    c = get_config("Mixer-B_16")
-    assert c == MODELS["Mixer-B_16"] and hash(c) == hash(MODELS["Mixer-B_16"])
-    with pytest.raises(FrozenInstanceError):
-        c.num_classes = 10
+def test_an_image_size_from_the_command_line():
+    found = [parse_image_size(text) for text in ("224", "16x64", "16×64", " 9 ")]
+    assert found == [224, (16, 64), (16, 64), 9]
+    for text in ("", "0", "16x", "16x64x3", "-4", "1.5", "1" * 7):
+        with pytest.raises(ValueError, match=f"224 or 16x64, found '{text}'"):
+            parse_image_size(text)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "Mixer-X_1"}, "expected one of Mixer-S_32, .* found 'Mixer-X_1'"),
-        ({"name": "mixer-b_16"}, "found 'mixer-b_16'"),
-        ({"name": ""}, "found ''"),
-        ({"image_size": 220}, "image_size: expected multiples of the patch size 16, found 220"),
+        ({"name": "Mixer-X"}, "expected one of Mixer-S_32, .* found 'Mixer-X'"),
         ({"image_size": (224, 100)}, r"multiples of the patch size 16, found \(224, 100\)"),
         ({"image_size": (224, 224, 3)}, r"one size or \(height, width\), found \(224, 224, 3\)"),
-        ({"image_size": ()}, "one size or"),
-        ({"image_size": 0}, "image_size: expected a positive integer, found 0"),
         ({"image_size": 224.0}, r"image_size: expected a positive integer, found 224\.0"),
-        ({"image_size": "224"}, "image_size: expected a positive integer, found '224'"),
         ({"num_classes": 0}, "num_classes: expected a positive integer, found 0"),
-        ({"num_classes": -3}, "num_classes: expected a positive integer, found -3"),
-        ({"num_classes": 2.5}, "num_classes: expected a positive integer, found 2.5"),
         ({"num_classes": True}, "num_classes: expected a positive integer, found True"),
         ({"dropout": 1.0}, r"dropout: expected a rate in \[0, 1\), found 1\.0"),
-        ({"dropout": float("nan")}, "dropout: expected a rate .* found nan"),
         ({"stochastic_depth": -0.1}, "stochastic_depth: expected a rate .* found -0.1"),
     ],
 )
 def test_wrong_configurations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         mixer.create_model(**{"name": "Mixer-B_16"} | changes)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_every_size_is_positive(size):
-    sizes = dict.fromkeys(SIZES, 4)
-    assert MixerConfig(**sizes, image_size=8).num_tokens == 4
-    with pytest.raises(ValueError, match=f"{size}: expected a positive integer, found 0"):
-        MixerConfig(**sizes | {size: 0}, image_size=8)

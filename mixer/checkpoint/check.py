@@ -1,6 +1,4 @@
-"""What a checkpoint is, where its numbers lie, and whether it was read right."""
-
-from pathlib import Path
+"""What a checkpoint is, whether it is whole, and whether it was read right."""
 
 import numpy as np
 import torch
@@ -10,15 +8,13 @@ from torch import Tensor
 
 from mixer.checkpoint import reference
 from mixer.checkpoint.classes import HALF, normalization
-from mixer.checkpoint.io import Checkpoint, Size, from_npz, read
+from mixer.checkpoint.io import Checkpoint, from_npz, read
 from mixer.checkpoint.names import OFFICIAL
-from mixer.config import IMAGENET_21K_CLASSES, MODELS, MixerConfig
+from mixer.config import IMAGENET_21K_CLASSES, MODELS, MixerConfig, Size
 from mixer.files import StrPath
 
 # Of the logits and of the features before the head: relative, float32 against float64.
 TOLERANCE = 1e-5
-
-PARTS = ("stem", "token_mixing", "channel_mixing", "norms", "head")
 
 
 def check(
@@ -43,10 +39,8 @@ def check(
     height, width = config.image_hw
     rows, columns = config.grid
     known = "as the file says" if file.image_size else "from its number of tokens"
-    parts = parts_of(file.state(torch.float64))
-    count = sum(len(part) for part in parts.values())
-    kinds = [str(array.dtype).removeprefix("torch.") for array in file.arrays.values()]
-    kinds = sorted(set(kinds), key=kinds.count, reverse=True)
+    count = sum(array.numel() for array in file.state().values())
+    kinds = sorted({str(array.dtype).removeprefix("torch.") for array in file.arrays.values()})
     lines = [
         f"file        {path}, layout {file.layout.label}",
         f"model       {model_name(config) or 'none of mixer.MODELS'}: patches of "
@@ -56,12 +50,7 @@ def check(
         f"classes     {config.num_classes:,}",
         f"parameters  {count:,} in {len(file.arrays)} arrays, {' and '.join(kinds)}",
         "whole       every array is there, has its shape, and holds finite numbers only",
-        f"numbers     {'':15}{'count':>13}{'lowest':>11}{'highest':>11}{'deviation':>11}",
     ]
-    for part, values in parts.items():
-        deviation = values.std(correction=0)
-        numbers = f"{len(values):13,}{values.min():11.4g}{values.max():11.4g}{deviation:11.4g}"
-        lines.append(f"            {part.replace('_', ' '):15}{numbers}")
     mean, std = normalization(path)
     if (mean, std) != HALF:
         lines.append(f"pixels      mean {mean}, deviation {std}, by its config.json")
@@ -75,15 +64,6 @@ def check(
         f"            relative difference {difference:.1e}, tolerance {TOLERANCE:.0e}",
     ]
     return "\n".join(lines), agree
-
-
-def parts_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All numbers of each of ``PARTS``, in a row."""
-    values: dict[str, list[Tensor]] = {part: [] for part in PARTS}
-    for name, value in state.items():
-        part = "norms" if "norm" in name else next(part for part in PARTS if part in name)
-        values[part].append(value.flatten())
-    return {part: torch.cat(found) for part, found in values.items()}
 
 
 def model_name(config: MixerConfig) -> str | None:
@@ -131,22 +111,10 @@ def disagreement(
     with torch.inference_mode():
         pooled = model.forward_features(torch.from_numpy(images).permute(0, 3, 1, 2)).mean(1)
         found = (pooled.double().numpy(), model.head(pooled).double().numpy())
-    expected = reference.forward(official_arrays(file), images)
+    state = file.state(torch.float64)
+    arrays = {OFFICIAL.name(name): OFFICIAL.to_file(state[name]).numpy() for name in state}
+    expected = reference.forward(arrays, images)
     norm = np.linalg.norm
     pairs = zip(found, expected, strict=True)
     # Logits of a head of zeros are compared as they are.
     return float(np.max([norm(ours - theirs) / (norm(theirs) or 1.0) for ours, theirs in pairs]))
-
-
-def official_arrays(file: Checkpoint) -> dict[str, NDArray]:
-    """The arrays under their official names: of an ``.npz``, if they are, as NumPy reads them."""
-    if Path(file.path).suffix == ".npz":
-        with np.load(file.path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        # NumPy knows no bfloat16.
-        if "stem/kernel" in arrays and all(array.dtype.kind == "f" for array in arrays.values()):
-            return arrays
-    return {
-        OFFICIAL.name(name): OFFICIAL.to_file(value).numpy()
-        for name, value in file.state(torch.float64).items()
-    }

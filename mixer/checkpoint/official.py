@@ -20,8 +20,6 @@ PUBLISHED_TEST_IMAGES = 9728
 class OfficialFile:
     """A file of Google's, and what the README of google-research/vision_transformer says of it."""
 
-    # Below OFFICIAL_URL.
-    path: str
     # The paper's name.
     label: str
     # What it was pre-trained on.
@@ -32,17 +30,11 @@ class OfficialFile:
 
 
 OFFICIAL_FILES = {
-    "Mixer-B_16": OfficialFile("imagenet1k/Mixer-B_16.npz", "Mixer-B/16", "ImageNet", 0.9672),
-    "Mixer-L_16": OfficialFile("imagenet1k/Mixer-L_16.npz", "Mixer-L/16", "ImageNet", 0.9659),
-    "Mixer-B_16-21k": OfficialFile(
-        "imagenet21k/Mixer-B_16.npz", "Mixer-B/16", "ImageNet-21k", 0.9682
-    ),
+    "Mixer-B_16": OfficialFile("Mixer-B/16", "ImageNet", 0.9672),
+    "Mixer-L_16": OfficialFile("Mixer-L/16", "ImageNet", 0.9659),
+    "Mixer-B_16-21k": OfficialFile("Mixer-B/16", "ImageNet-21k", 0.9682),
     "Mixer-L_16-21k": OfficialFile(
-        "imagenet21k/Mixer-L_16.npz",
-        "Mixer-L/16",
-        "ImageNet-21k",
-        0.9634,
-        "98.34 % in their later version",
+        "Mixer-L/16", "ImageNet-21k", 0.9634, "98.34 % in their later version"
     ),
 }
 
@@ -126,9 +118,10 @@ def download(name: str, root: StrPath | None = None, *, base_url: str | None = N
     path = official_path(name, root)
     there = path.exists()
     if not there:
-        files.check_writable(path.parent, "folder of checkpoints", "let MIXER_DATA name another")
+        files.check_writable(path.parent, "folder of checkpoints (see MIXER_DATA)")
         base = base_url or os.environ.get("MIXER_CHECKPOINT_URL") or OFFICIAL_URL
-        url = f"{base}/{OFFICIAL_FILES[name].path}"
+        folder = "imagenet21k" if name.endswith("-21k") else "imagenet1k"
+        url = f"{base}/{folder}/{name.removesuffix('-21k')}.npz"
         try:
             files.download(url, path)
         except OSError as error:

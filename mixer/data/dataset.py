@@ -36,17 +36,14 @@ class ImageData:
             images, labels = getattr(self, f"x_{split}"), getattr(self, f"y_{split}")
             _check_images(f"x_{split}", images)
             _check_labels(f"y_{split}", labels, len(images), len(self.classes))
-        sizes = [tuple(images.shape[2:]) for images in (self.x_train, self.x_test)]
-        if sizes[0] != sizes[1]:
-            found = f"{sizes[0]} and {sizes[1]}"
-            raise ValueError(
-                f"x_train, x_test: expected images of one (height, width), found {found}"
-            )
+        train, test = (tuple(images.shape[2:]) for images in (self.x_train, self.x_test))
+        if train != test:
+            raise ValueError(f"x_test: expected {train} pixels, as x_train has, found {test}")
 
     def to(self, device: str | torch.device) -> "ImageData":
         """The same data with all tensors on ``device``; photos stay in their files."""
         tensors = {name: part for name, part in vars(self).items() if isinstance(part, Tensor)}
-        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
+        moved: Any = {name: part.to(device) for name, part in tensors.items()}
         return replace(self, **moved)
 
     def identity(self) -> dict[str, Any]:
@@ -63,27 +60,6 @@ class ImageData:
             "test_sha256": _sha256(self.x_test, self.y_test),
         }
 
-    def subset(self, fraction: float, seed: int = 0) -> "ImageData":
-        """The same data with a random part of the training set: ``fraction`` of each class.
-
-        Of each class that is there, at least one image is kept.
-
-        Raises:
-            ValueError: ``fraction`` is outside (0, 1].
-        """
-        if not 0.0 < fraction <= 1.0:
-            raise ValueError(f"fraction: expected a number in (0, 1], found {fraction!r}")
-        generator = torch.Generator().manual_seed(seed)
-        labels = self.y_train.cpu()
-        kept = []
-        for label in range(len(self.classes)):
-            members = (labels == label).nonzero().squeeze(1)
-            count = max(1, round(len(members) * fraction)) if len(members) else 0
-            kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
-        rows = torch.cat(kept)
-        rows = rows[torch.randperm(len(rows), generator=generator)].to(self.y_train.device)
-        return replace(self, x_train=self.x_train[rows], y_train=self.y_train[rows])
-
 
 def _sha256(images: Tensor | Photos, labels: Tensor) -> str:
     if isinstance(images, Photos):
@@ -94,12 +70,10 @@ def _sha256(images: Tensor | Photos, labels: Tensor) -> str:
     return found.hexdigest()
 
 
-def _check_classes(classes: object) -> None:
-    if not isinstance(classes, tuple | list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"classes: expected names, found {classes!r}")
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        found = ", ".join(classes)
-        raise ValueError(f"classes: expected two or more, all different, found {found!r}")
+def _check_classes(classes: Any) -> None:
+    names = isinstance(classes, tuple | list) and all(isinstance(name, str) for name in classes)
+    if not names or len(set(classes)) < max(2, len(classes)):
+        raise ValueError(f"classes: expected two or more different names, found {classes!r}")
 
 
 def _check_images(name: str, images: object) -> None:
@@ -120,6 +94,4 @@ def _check_labels(name: str, labels: object, count: int, num_classes: int) -> No
 
 
 def _described(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    return f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.")
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else str(type(value))

@@ -9,11 +9,11 @@ import copy
 import hashlib
 import os
 import re
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from functools import cache, partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
@@ -24,7 +24,6 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.datasets import ImageFolder
-from tqdm.auto import tqdm
 
 from mixer.data.augment import Size, height_width, resize
 from mixer.files import format_error
@@ -39,8 +38,6 @@ SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lo
 # and drawings that need another program.
 NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
-# What shows through where a photo is transparent: white, as on a page.
-BACKGROUND = 255
 MOST_THREADS = 16
 
 WAY_OUT = "mend or delete it, or leave such files out with --skip_unreadable"
@@ -61,11 +58,10 @@ def read_photo(path: str | os.PathLike[str]) -> Tensor:
     """
     with _opened(path) as image:
         image.load()
-        file_format = image.format
         # Pixels are there by now: a damaged note of the camera is passed over, as viewers do.
         with suppress(Exception):
             image = ImageOps.exif_transpose(image)
-        pixels = _rgb(image, file_format)
+        pixels = _rgb(image)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -84,39 +80,25 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise UnreadablePhoto(f"{os.fspath(path)}: {found}") from error
 
 
-def _rgb(image: Image.Image, file_format: str | None) -> np.ndarray:
+def _rgb(image: Image.Image) -> np.ndarray:
     """uint8 (H, W, 3)."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        shades = np.rint(_shades(image, file_format)).astype(np.uint8)  # (H, W)
-        return shades[..., None].repeat(3, axis=2)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey(image)[..., None].repeat(3, axis=2)
     if image.has_transparency_data:
-        image = _on_background(image)
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image.convert("RGBA"))
+        image = page
     return np.array(image.convert("RGB"))
 
 
-def _shades(image: Image.Image, file_format: str | None) -> np.ndarray:
-    """Deep grey as floats (H, W), 0 to 255: white is 65,535, of floats 1.0."""
+def _deep_grey(image: Image.Image) -> np.ndarray:
+    """uint8 (H, W) of more than 8 bits: white is 65,535, of floats 1.0."""
     values, white = np.asarray(image), 1 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
-    # What is white in 32 bits no file says; of these formats Pillow itself brings them to 16.
-    is_unsure = image.mode == "I" and file_format not in ("PPM", "PNG") and high < 256
-    if is_unsure or not 0 <= low <= high <= white:
-        expected = f"values 0 to {white}{', some of them above 255' if is_unsure else ''}"
+    if not 0 <= low <= high <= white:
         found = f"{low:.6g} to {high:.6g}; convert it to 8 or 16 bits"
-        raise ValueError(f"mode {image.mode}: expected {expected}, found {found}")
-    clear: Any = image.info.get("transparency")
-    return np.where(values == clear, BACKGROUND, values * (255 / white))
-
-
-def _on_background(image: Image.Image) -> Image.Image:
-    clear = image.info.get("transparency")
-    # Of a PNG with 16 bits a colour Pillow keeps the upper 8, but not of the transparent colour.
-    if isinstance(clear, tuple) and max(clear) > 255:
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
-    # Pillow has no direct way from La, grey that is multiplied by its opacity.
-    photo = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-    page = Image.new("RGBA", photo.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
-    return Image.alpha_composite(page, photo)
+        raise ValueError(f"mode {image.mode}: expected values 0 to {white}, found {found}")
+    return np.rint(values * (255 / white)).astype(np.uint8)
 
 
 @cache
@@ -180,8 +162,7 @@ class Photos(ImageFolder):
                     else:
                         self.left_out[os.path.splitext(file)[1].lower() or "no ending"] += 1
         modes = _threads().imap(self._mode, samples, chunksize=64)
-        bar = tqdm(modes, f"{self.root}: headers", len(samples), delay=2, leave=False)
-        kept = [(sample, mode) for sample, mode in zip(samples, bar, strict=True) if mode]
+        kept = [(sample, mode) for sample, mode in zip(samples, modes, strict=True) if mode]
         # Rows of grey with 16 bits.
         self.deep = [row for row, (_, mode) in enumerate(kept) if mode.startswith("I")]
         return [sample for sample, _ in kept]
@@ -205,7 +186,6 @@ class Photos(ImageFolder):
         if isinstance(rows, int):
             return super().__getitem__(rows)
         some = copy.copy(self)
-        rows = rows.cpu() if isinstance(rows, Tensor) else rows
         some.samples = [self.samples[row] for row in torch.arange(len(self))[rows].tolist()]
         some.imgs, some.targets = some.samples, [label for _, label in some.samples]
         return some
@@ -246,7 +226,7 @@ class Photos(ImageFolder):
                 photo = read_photo(path)
             except UnreadablePhoto as error:
                 self._leave_out(path, error)
-                warnings.warn(f"left out, as file {len(self.unreadable)}: {error}", stacklevel=2)
+                print(f"left out, as file {len(self.unreadable)}: {error}", file=sys.stderr)
                 continue
             height, width = photo.shape[1:]
             top, left, h, w = crop(place, height, width) if crop else (0, 0, height, width)
@@ -296,18 +276,6 @@ def class_names(folder: Path) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def check_folder(root: Path) -> None:
-    """Whether the folder is there.
-
-    Raises:
-        ValueError: it is not; names one beside it that is spelled nearly so.
-    """
-    if not root.is_dir():
-        near = get_close_matches(root.name, [entry.name for entry in root.parent.glob("*/")], n=1)
-        hint = f"; did you mean {root.with_name(near[0])}?" if near else ""
-        raise ValueError(f"{root}: expected a folder of photos, found none{hint}")
-
-
 def read_folder(root: Path, size: Size, skip_unreadable: bool) -> tuple[Photos, Photos]:
     """The training and the test photos of a folder. Warns (``UserWarning``) of what is left out.
 
@@ -337,15 +305,10 @@ def _split(root: Path, names: Sequence[str]) -> Path:
     for name in names:
         if class_names(root / name):
             return root / name
-    expected = f"expected a folder for each class, as in {names[0]}/cat/1.jpg, {names[0]}/dog/1.jpg"
-    found = f"found {_count_loose(root / names[0])} images and no class folders"
-    raise ValueError(f"{root / names[0]}: {expected}; {found}")
-
-
-def _count_loose(folder: Path) -> int:
-    """Photos that lie in a folder itself."""
-    files = folder.iterdir() if folder.is_dir() else ()
-    return sum(is_visible(file.name) and is_photo(file.name) for file in files)
+    folder = root / names[0]
+    loose = sum(is_photo(file.name) for file in folder.glob("*"))
+    expected = f"a folder for each class, as in {folder.name}/cat/1.jpg, {folder.name}/dog/1.jpg"
+    raise ValueError(f"{folder}: expected {expected}; found {loose} images and no class folders")
 
 
 def _notes(train: Photos, test: Photos) -> Iterator[str]:
@@ -355,8 +318,6 @@ def _notes(train: Photos, test: Photos) -> Iterator[str]:
     if empty := test.empty_classes():
         yield f"{test.root} has no photo of {', '.join(empty)}"
     for half in (train, test):
-        if loose := _count_loose(Path(half.root)):
-            half.left_out["photos in no class folder"] = loose
         if left_out := half.left_out:
             counts = ", ".join(f"{what} {count}" for what, count in sorted(left_out.items()))
             yield f"{half.root}: left out {left_out.total()} files: {counts}"

@@ -5,8 +5,7 @@ what makes a resumed run, or one shared out over several processes, equal to a r
 interrupted.
 """
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from multiprocessing.pool import AsyncResult
 from typing import Any
 
@@ -35,9 +34,9 @@ def seed_of(seed: int, purpose: int, *numbers: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def _permutation(num_images: int, seed: int, epoch: int) -> Tensor:
+def _permutation(num_images: int, seed: int, epoch: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed_of(seed, SHUFFLE, epoch))
-    return torch.randperm(num_images, generator=generator)
+    return torch.randperm(num_images, generator=generator).tolist()
 
 
 def batch_indices(num_images: int, batch_size: int, step: int, seed: int) -> Tensor:
@@ -46,15 +45,9 @@ def batch_indices(num_images: int, batch_size: int, step: int, seed: int) -> Ten
     The images are shuffled anew each epoch, and batches run on over the end of an epoch, so that
     every image is seen equally often whatever the batch size.
     """
-    positions = torch.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = range(int(positions[0]) // num_images, int(positions[-1]) // num_images + 1)
-    parts = [
-        _permutation(num_images, seed, epoch)[
-            positions[positions // num_images == epoch] % num_images
-        ]
-        for epoch in epochs
-    ]
-    return torch.cat(parts)
+    first = step * batch_size
+    places = (divmod(place, num_images) for place in range(first, first + batch_size))
+    return torch.tensor([_permutation(num_images, seed, epoch)[row] for epoch, row in places])
 
 
 class Batches:
@@ -75,9 +68,17 @@ class Batches:
         self.num_images = int(len(data.x_train) * recipe.train_fraction)
         self.images, self.labels = data.x_train[: self.num_images], data.y_train
         self.device = data.y_train.device
+        # This process's rows of a batch.
+        self.own = distributed.own_slice(recipe.batch_size)
         self.generator = torch.Generator(self.device)
-        self.auto_augment = auto_augment(recipe)
-        self.mixup_or_cutmix = mixup_or_cutmix(recipe, config.num_classes)
+        policies: dict[str | None, Any] = {
+            "randaugment": v2.RandAugment(magnitude=recipe.auto_augment_magnitude),
+            "trivialaugment": v2.TrivialAugmentWide(),
+        }
+        self.auto_augment = policies.get(recipe.auto_augment)
+        kinds, count = {v2.MixUp: recipe.mixup, v2.CutMix: recipe.cutmix}, config.num_classes
+        mixes = [kind(alpha=alpha, num_classes=count) for kind, alpha in kinds.items() if alpha]
+        self.mixup_or_cutmix = v2.RandomChoice(mixes) if mixes else None
         # The photos of the next step.
         self.coming: dict[int, AsyncResult] = {}
 
@@ -97,9 +98,8 @@ class Batches:
         return images, target
 
     def _rows(self, step: int) -> Tensor:
-        size = self.recipe.batch_size
-        rows = batch_indices(self.num_images, size, step, self.recipe.seed)
-        return rows[distributed.own_slice(size)]
+        size, seed = self.recipe.batch_size, self.recipe.seed
+        return batch_indices(self.num_images, size, step, seed)[self.own]
 
     def _photos(self, step: int) -> Tensor:
         """Photos (B, 3, h, w) of the model's size; those of the next step are begun."""
@@ -110,55 +110,34 @@ class Batches:
         return _to_device(torch.cat(coming.get()), self.device)
 
     def _begin(self, step: int) -> AsyncResult:
-        crop = None
-        if self.recipe.augmentation == "inception":
-            first = distributed.own_slice(self.recipe.batch_size).start
-            crop = partial(photo_box, self.recipe.seed, step, first)
+        def box(place: int, height: int, width: int) -> list[int]:
+            """Of a row of the whole batch, whichever thread or process reads it."""
+            seed = seed_of(self.recipe.seed, AUGMENT, step, self.own.start + place)
+            generator = torch.Generator().manual_seed(seed)
+            return augment.sample_crop_boxes(1, (height, width), generator)[0].tolist()
+
+        crop = box if self.recipe.augmentation == "inception" else None
         rows = self._rows(step).tolist()
         return self.images.begin(rows, self.image_hw, crop, stand_in=True)  # type: ignore[union-attr]
 
     def augment(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> normalised images (B, 3, h, w) of the model's size."""
         if self.auto_augment is not None:
-            groups = images.chunk(AUTO_AUGMENT_GROUPS)
-            images = torch.cat([self.auto_augment(group) for group in groups])
+            images = torch.cat([self.auto_augment(x) for x in images.chunk(AUTO_AUGMENT_GROUPS)])
         kind, count = self.recipe.augmentation, self.recipe.batch_size
-        own = distributed.own_slice(count)
         drawn: dict[str, Any] = {"generator": self.generator, "device": self.device}
         # A photo was cropped where it was read.
         if kind == "inception" and not isinstance(self.images, Photos):
             boxes = augment.sample_crop_boxes(count, (images.shape[2], images.shape[3]), **drawn)
-            images = augment.resized_crop(images, boxes[own], self.image_hw)
+            images = augment.resized_crop(images, boxes[self.own], self.image_hw)
         images = augment.resize(images, self.image_hw)
         if kind == "pad_crop":
             padding = self.image_hw[0] // 8
             offsets = torch.randint(0, 2 * padding + 1, (2, count), **drawn)
-            images = augment.shifted_crop(images, offsets[:, own], padding)
+            images = augment.shifted_crop(images, offsets[:, self.own], padding)
         if kind != "none":
-            images = augment.flip(images, (torch.rand(count, **drawn) < 0.5)[own])
+            images = augment.flip(images, (torch.rand(count, **drawn) < 0.5)[self.own])
         return augment.normalize(images)
-
-
-def photo_box(seed: int, step: int, first: int, place: int, height: int, width: int) -> list[int]:
-    """The box of row ``first + place`` of a step's batch, whichever thread or process reads it."""
-    generator = torch.Generator().manual_seed(seed_of(seed, AUGMENT, step, first + place))
-    return augment.sample_crop_boxes(1, (height, width), generator)[0].tolist()
-
-
-def auto_augment(recipe: Recipe) -> Callable[[Tensor], Tensor] | None:
-    """torchvision's automatic augmentation, if the recipe asks for one."""
-    if recipe.auto_augment == "randaugment":
-        return v2.RandAugment(magnitude=recipe.auto_augment_magnitude)
-    return v2.TrivialAugmentWide() if recipe.auto_augment == "trivialaugment" else None
-
-
-def mixup_or_cutmix(
-    recipe: Recipe, num_classes: int
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """torchvision's mixup, CutMix, or one of the two for each batch, if the recipe asks for it."""
-    kinds = {v2.MixUp: recipe.mixup, v2.CutMix: recipe.cutmix}
-    choices = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds.items() if alpha]
-    return v2.RandomChoice(choices) if choices else None
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -48,11 +47,8 @@ def evaluate(
         forward: what to call instead of the model, such as its compiled form.
 
     Raises:
-        ValueError: no images.
         UnreadablePhoto: a photo breaks off, and such are not skipped.
     """
-    if not len(images):
-        raise ValueError("images: expected at least one to evaluate, found none")
     device = next(model.parameters()).device
     # An averaged model wraps the Mixer.
     mixer: Any = getattr(model, "module", model)
@@ -81,11 +77,11 @@ def _batches(
     if isinstance(images, Tensor):
         yield from zip(images.split(size), labels.split(size), strict=True)
         return
-    rows = [part.tolist() for part in torch.arange(len(images)).split(size)]
-    coming = images.begin(rows[0], image_hw)
-    for some, following in zip_longest(labels.split(size), rows[1:]):
+    rows = range(len(images))
+    coming = images.begin(rows[:size], image_hw)
+    for first in rows[::size]:
         found = coming.get()
-        coming = images.begin(following or (), image_hw)
+        coming = images.begin(rows[first + size : first + 2 * size], image_hw)
         kept = [place for place, photo in enumerate(found) if photo is not None]
         if kept:
-            yield torch.cat([found[place] for place in kept]), some[kept]
+            yield torch.cat([found[place] for place in kept]), labels[first:][kept]

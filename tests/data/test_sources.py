@@ -1,12 +1,10 @@
 """Data sets by name: ``<name>.npz``, torchvision's layout, downloads, scikit-learn's digits."""
 
 import hashlib
-import http.server
 import pickle
+import shutil
 import sys
 import tarfile
-import threading
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,16 +32,14 @@ def test_a_file_is_read_as_it_is_documented(root):
     np.savez(root / "mine.npz", **ARRAYS)
     read = data.load_data("mine")
     assert (read.name, read.classes) == ("mine", ("a", "b", "c"))
-    assert type(read.classes[0]) is str
     for half in ("train", "test"):
         assert np.array_equal(getattr(read, f"x_{half}").permute(0, 2, 3, 1), ARRAYS[f"x_{half}"])
         labels = getattr(read, f"y_{half}")
         assert labels.dtype == torch.int64 and labels.tolist() == ARRAYS[f"y_{half}"].tolist()
     sources.write_npz(root / "again.npz", read)
     with np.load(root / "again.npz", allow_pickle=False) as file:
-        assert file["y_train"].dtype == np.int64 and file["classes"].dtype.kind == "U"
+        assert file["y_train"].dtype == np.int64
         assert all(np.array_equal(file[key], ARRAYS[key]) for key in ARRAYS)
-    assert sorted(path.name for path in root.iterdir()) == ["again.npz", "mine.npz"]
 
 
 class Harm:
@@ -55,19 +51,10 @@ class Harm:
     ("changes", "message"),
     [
         ({"classes": None}, "classes is not a file in the archive"),
-        ({"x_train": np.zeros((6, 4, 5, 3), np.float32)}, "x_train: .* found float32"),
-        ({"x_train": np.zeros((6, 3, 4, 5), np.uint8)}, r"x_train: .* found uint8 \(6, 5, 3, 4\)"),
+        ({"x_train": np.zeros((6, 4, 5, 3), np.float32)}, "x_train: .*float32"),
         ({"x_test": np.zeros((4, 5, 3), np.uint8)}, "x_train, .*dims"),
-        ({"x_test": np.zeros((3, 8, 8, 3), np.uint8)}, r"one \(height, width\), found \(4, 5\)"),
-        (
-            {"y_train": np.zeros(5, int)},
-            r"y_train: expected an int64 tensor \(6,\), found int64 \(5",
-        ),
-        ({"y_test": np.array(["cat", "dog", "cat"])}, "Cannot cast array data"),
         ({"y_test": np.zeros(3)}, "Cannot cast array data"),
         ({"y_test": np.array([0, -1, 0])}, "y_test: expected labels 0 to 2, found -1 to 0"),
-        ({"classes": np.array([0, 1, 2])}, "classes: expected names"),
-        ({"classes": np.array("abc")}, "iteration over a 0-d array"),
         ({"classes": np.array([Harm()], dtype=object)}, "Object arrays cannot be loaded"),
     ],
 )
@@ -80,9 +67,6 @@ def test_wrong_arrays_are_named(root, monkeypatch, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         data.load_data("mine")
     assert str(error.value).startswith(f"{path}: expected x_train, y_train")
-    path.write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(ValueError, match=r"mine\.npz: expected"):
-        data.load_data("mine")
     assert not (root / "harm").exists()
 
 
@@ -95,8 +79,7 @@ def test_any_damage_to_a_file_is_one_line_that_names_it(tmp_path_factory, draw):
     content = bytearray((folder / "mine.npz").read_bytes())
     for _ in range(draw.draw(st.integers(0, 3))):
         content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
-    cut = draw.draw(st.one_of(st.just(len(content)), st.integers(0, len(content) - 1)))
-    (folder / "mine.npz").write_bytes(content[:cut])
+    (folder / "mine.npz").write_bytes(content[: draw.draw(st.integers(0, len(content)))])
     try:
         read = data.load_data("mine", folder)
     except ValueError as error:
@@ -106,43 +89,23 @@ def test_any_damage_to_a_file_is_one_line_that_names_it(tmp_path_factory, draw):
     assert read.x_train.shape == (6, 3, 4, 5)
 
 
-def test_lacking_permission_is_not_damage(root, small, monkeypatch):
-    root.mkdir()
-    sources.write_npz(root / "small.npz", small)
-
-    def refused(path, mode):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(sources, "open", refused, raising=False)
-    with pytest.raises(PermissionError):
-        data.load_data("small", root)
-
-
-@pytest.mark.parametrize(
-    ("name", "end"),
-    [
-        ("cifar11", r"found 'cifar11'; did you mean cifar10\?"),
-        ("smal", r"found 'smal'; did you mean small\?"),
-        ("CIFAR-100", "found 'CIFAR-100'"),
-        ("../small", "small/small.npz'"),
-        ("", "found ''"),
-    ],
-)
 @pytest.mark.parametrize("asked", [data.load_data, data.check_name])
-def test_an_unknown_name_lists_the_known_ones(root, small, asked, name, end):
+def test_an_unknown_name_lists_the_known_ones(root, small, asked):
     root.mkdir()
     sources.write_npz(root / "small.npz", small)
-    name = "small/small.npz" if name == "../small" else name
-    known = "^dataset: expected one of cifar10, cifar100, digits, small, folder:PATH, or NAME .*"
-    with pytest.raises(ValueError, match=f"{known}{end}$"):
-        asked(name)
+    known = "^dataset: expected one of cifar10, cifar100, digits, small, folder:PATH, or NAME "
+    for name in ("CIFAR-100", "small/small.npz", ""):
+        with pytest.raises(ValueError, match=f"{known}.* found '{name}'$"):
+            asked(name)
+    with pytest.raises(ValueError, match="petz: expected a folder of photos, found none"):
+        asked("folder:petz")
     for good in ("cifar10", "cifar100", "digits", "folder:.", "small"):
         data.check_name(good)
 
 
 @pytest.fixture
 def cifar(monkeypatch, tmp_path):
-    """Torchvision's CIFAR10 with small files of the same layout, and a server of its archive."""
+    """Torchvision's CIFAR10 with small files of the same layout; the first server lacks it."""
     made = tmp_path / "made"
     made.mkdir()
 
@@ -154,8 +117,7 @@ def cifar(monkeypatch, tmp_path):
     train = write("data_batch_1", {"data": rows, "labels": [0, 1, 2, 1]})
     test = write("test_batch", {"data": rows[:2], "labels": [2, 0]})
     _, meta = write("batches.meta", {"label_names": ["a", "b", "c"]})
-    (tmp_path / "served").mkdir()
-    archive = tmp_path / "served" / "cifar-10-python.tar.gz"
+    archive = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(made, "cifar-10-batches-py")
     kind, asked = datasets.CIFAR10, []
@@ -164,21 +126,14 @@ def cifar(monkeypatch, tmp_path):
     monkeypatch.setattr(kind, "meta", kind.meta | {"md5": meta})
     monkeypatch.setattr(kind, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            asked.append(self.path)
+    def download(url, path, *, md5):
+        asked.append(url)
+        if url.startswith(sources.MIRROR):
+            raise OSError(f"{url}: 404")
+        shutil.copy(archive, path)
 
-    serving = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=archive.parent)
-    )
-    address = f"http://127.0.0.1:{serving.server_port}"
-    monkeypatch.setattr(kind, "url", f"{address}/{archive.name}")
-    monkeypatch.setattr(sources, "MIRROR", f"{address}/mirror/")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
-    yield SimpleNamespace(folder=made, archive=archive, asked=asked)
-    serving.shutdown()
-    serving.server_close()
+    monkeypatch.setattr(sources, "download", download)
+    return SimpleNamespace(folder=made, archive=archive, asked=asked)
 
 
 def is_cifar(read):
@@ -189,10 +144,8 @@ def is_cifar(read):
 
 def test_a_download_goes_to_the_next_source_and_is_kept(root, cifar):
     assert is_cifar(data.load_data("cifar10"))
-    assert cifar.asked[0].startswith("/mirror/") and cifar.asked[-1] == f"/{cifar.archive.name}"
-    assert [path.name for path in root.iterdir() if not path.name.startswith(".")] == [
-        "cifar10.npz"
-    ]
+    assert cifar.asked == [sources.MIRROR + cifar.archive.name, datasets.CIFAR10.url]
+    assert [path.name for path in root.glob("[!.]*")] == ["cifar10.npz"]
     cifar.asked.clear()
     assert is_cifar(data.load_data("cifar10")) and not cifar.asked
 
@@ -201,11 +154,9 @@ def test_what_torchvision_has_unpacked_is_read_and_kept(root, cifar):
     root.mkdir()
     cifar.folder.rename(root / "cifar-10-batches-py")
     assert is_cifar(data.load_data("cifar10"))
-    (root / "cifar-10-batches-py" / "test_batch").unlink()
-    # From cifar10.npz now.
-    assert is_cifar(data.load_data("cifar10", download=False)) and not cifar.asked
     (root / "cifar10.npz").unlink()
-    with pytest.raises(ValueError, match=r"cifar-10-batches-py: damaged or incomplete .*; delete"):
+    (root / "cifar-10-batches-py" / "test_batch").unlink()
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py: damaged or incomplete; delete it"):
         data.load_data("cifar10")
 
 
@@ -221,16 +172,15 @@ def test_an_archive_is_read_and_left_there(root, cifar):
 
 
 def test_what_is_not_to_be_had_says_what_to_do(root, cifar):
-    cifar.archive.write_bytes(cifar.archive.read_bytes()[:-1])
+    cifar.archive.unlink()
     with pytest.raises(FileNotFoundError) as error:
         data.load_data("cifar10")
-    for part in ("mirror/cifar-10-python.tar.gz", "404", str(root), "cifar10.npz", "MIXER_DATA"):
+    for part in ("zenodo.org", "404", str(cifar.archive), str(root), "MIXER_DATA"):
         assert part in str(error.value)
-    assert not (root / cifar.archive.name).exists()
-    cifar.asked.clear()
+    asked = len(cifar.asked)
     with pytest.raises(FileNotFoundError, match="download=False"):
         data.load_data("cifar10", download=False)
-    assert not cifar.asked
+    assert len(cifar.asked) == asked
 
 
 def test_digits(monkeypatch):
@@ -238,28 +188,14 @@ def test_digits(monkeypatch):
     digits = data.load_data("digits")
     assert digits.x_train.shape == (1437, 3, 32, 32) and digits.x_test.shape == (360, 3, 32, 32)
     assert digits.classes == tuple("0123456789")
-    assert torch.bincount(digits.y_test).tolist() == DIGITS
-    assert digits.x_train.max() == 255 and digits.x_train.min() == 0
-    assert torch.equal(digits.x_train[:, 0], digits.x_train[:, 2])
+    # How many of each are in the test set that every run so far was measured on.
+    counts = [28, 37, 30, 36, 39, 38, 34, 42, 38, 38]
+    assert torch.bincount(digits.y_test).tolist() == counts
+    assert digits.x_train.max() == 255 and torch.equal(digits.x_test[:, 0], digits.x_test[:, 2])
     # A nearest-mean classifier reads them: images and labels were not shuffled apart.
     train, test = (x[:, 0].flatten(1).float() for x in (digits.x_train, digits.x_test))
     means = torch.stack([train[digits.y_train == label].mean(0) for label in range(10)])
     assert (torch.cdist(test, means).argmin(1) == digits.y_test).float().mean() > 0.85
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ValueError, match=r"digits: needs scikit-learn, .*\[lessons\]"):
+    with pytest.raises(ValueError, match=r"digits: needs scikit-learn .*\[lessons\]"):
         data.load_data("digits")
-
-
-# How many of each are in the test set that every run so far was measured on.
-DIGITS = [28, 37, 30, 36, 39, 38, 34, 42, 38, 38]
-
-
-def test_cifar10():
-    if not (data.data_dir() / "cifar10.npz").exists():
-        pytest.skip(f"no cifar10.npz in {data.data_dir()}")
-    cifar10 = data.load_data("cifar10", download=False)
-    assert cifar10.x_train.shape == (50_000, 3, 32, 32) and cifar10.classes[3] == "cat"
-    assert torch.bincount(cifar10.y_test).tolist() == [1000] * 10
-    # Of all of them: 0.4914, 0.4822, 0.4465.
-    mean = cifar10.x_train[::10].float().mean((0, 2, 3)) / 255
-    assert torch.allclose(mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.01)

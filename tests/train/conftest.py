@@ -1,7 +1,9 @@
-"""The command line, on a few images."""
+"""The command line, on a few images; a folder of photos."""
 
+import numpy as np
 import pytest
 from helpers import ten_classes
+from PIL import Image
 
 from mixer.data import load_data
 from mixer.train import cli
@@ -29,3 +31,15 @@ def command(tmp_path, monkeypatch):
 
     call.folder = tmp_path / "output"
     return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes, ten photos of noise to train and three to test, of different sizes."""
+    rng = np.random.default_rng(0)
+    for path in (f"{split}/{name}" for split in ("train", "test") for name in "abc"):
+        (tmp_path / path).mkdir(parents=True)
+        for number in range(10 if path[:5] == "train" else 3):
+            pixels = rng.integers(0, 256, (20 + number, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / path / f"{number}.bmp")
+    return tmp_path

@@ -6,19 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import SHORT, TINY, Rank, make_data
-from PIL import Image
 
-from mixer.data import (
-    UnreadablePhoto,
-    load_data,
-    normalize,
-    random_crop,
-    random_flip,
-    random_resized_crop,
-    read_photo,
-    resize,
-    sample_crop_boxes,
-)
+from mixer.data import UnreadablePhoto, load_data, normalize, read_photo, resize, sample_crop_boxes
+from mixer.data.augment import random_crop, random_flip, random_resized_crop
 from mixer.train import Batches, batch_indices, seed_of
 from mixer.train.batches import AUGMENT, MIX, MODEL, SHUFFLE
 
@@ -43,9 +33,7 @@ def test_streams_are_those_of_the_first_version():
     assert seed_of(42, AUGMENT, 0) == stream(1, 0).initial_seed()
     order, other = (torch.randperm(50, generator=stream(0, epoch)) for epoch in (0, 1))
     assert order[:8].tolist() == [10, 29, 0, 9, 20, 47, 37, 17]
-    assert batch_indices(50, 8, 0, 42).tolist() == order[:8].tolist()
     assert batch_indices(50, 20, 2, 42).tolist() == [*order[40:].tolist(), *other[:10].tolist()]
-    assert torch.randint(0, 9, (2, 8), generator=stream(1, 0))[0, :4].tolist() == [7, 2, 6, 7]
 
 
 EVERYTHING = replace(SHORT, auto_augment="randaugment", mixup=0.2, cutmix=1.0)
@@ -66,14 +54,13 @@ def same_batch(one, other):
 def test_a_batch_is_a_function_of_seed_and_step(data, name):
     """The same twice, in any order, and whatever torch's generator, left as it was, is at."""
     batches = Batches(data, RECIPES[name], TINY)
-    in_order = [batches(step) for step in range(6)]
+    in_order = [batches(step) for step in range(3)]
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    backwards = [batches(step) for step in reversed(range(6))][::-1]
+    for step in (2, 0, 1):
+        assert same_batch(in_order[step], batches(step))
     assert torch.equal(torch.get_rng_state(), before)
-    for step in range(6):
-        assert same_batch(in_order[step], backwards[step])
-        assert len({float(image.sum()) for image in in_order[step][0]}) > 6
+    assert len({float(image.sum()) for image in in_order[0][0]}) > 6
     assert not same_batch(in_order[0], in_order[1])
     other = Batches(data, replace(RECIPES[name], seed=43), TINY)
     assert not same_batch(other(0), in_order[0])
@@ -81,24 +68,17 @@ def test_a_batch_is_a_function_of_seed_and_step(data, name):
 
 def test_training_augments_with_the_functions_of_mixer_data(data):
     """Those that the notebooks show: applied by hand in the same order, they give the batch."""
-    rows = batch_indices(30, 12, 2, SHORT.seed)
-    chosen, wide = data.x_train[rows], replace(TINY, image_size=(16, 24))
-
-    def batch(name, config=TINY):
-        images, labels = Batches(data, RECIPES[name], config)(2)
-        assert torch.equal(labels, data.y_train[rows])
-        return images
-
-    drawn = stream(1, 2)
-    cropped = random_flip(random_resized_crop(chosen, (16, 24), generator=drawn), drawn)
-    assert torch.equal(batch("inception", wide), normalize(cropped))
-    drawn = stream(1, 2)
-    shifted = random_flip(random_crop(chosen, 1, drawn), drawn)
-    assert torch.equal(batch("pad_crop"), normalize(shifted))
-    drawn = stream(1, 2)
-    shifted = random_flip(random_crop(resize(chosen, (16, 24)), 2, drawn), drawn)
-    assert torch.equal(batch("pad_crop", wide), normalize(shifted))
-    assert torch.equal(batch("none"), normalize(chosen))
+    rows, wide = batch_indices(30, 12, 2, SHORT.seed), (16, 24)
+    for name, augmented in (
+        ("inception", lambda x, drawn: random_resized_crop(x, wide, generator=drawn)),
+        ("pad_crop", lambda x, drawn: random_crop(resize(x, wide), 2, drawn)),
+    ):
+        drawn = stream(1, 2)
+        expected = normalize(random_flip(augmented(data.x_train[rows], drawn), drawn))
+        images, labels = Batches(data, RECIPES[name], replace(TINY, image_size=wide))(2)
+        assert torch.equal(images, expected) and torch.equal(labels, data.y_train[rows])
+    images, _ = Batches(data, RECIPES["none"], TINY)(2)
+    assert torch.equal(images, normalize(data.x_train[rows]))
 
 
 def test_mixed_labels_are_shares(data):
@@ -106,38 +86,29 @@ def test_mixed_labels_are_shares(data):
     assert images.shape == (12, 3, 16, 12) and target.shape == (12, 3)
     assert -1 <= images.min() < -0.5 and 0.5 < images.max() <= 1
     torch.testing.assert_close(target.sum(1), torch.ones(12))
-    mixes = {
-        "mixup": replace(SHORT, mixup=0.2, augmentation="none"),
-        "cutmix": replace(SHORT, cutmix=1.0, augmentation="none"),
-    }
-    plain = normalize(data.x_train[batch_indices(30, 12, 0, SHORT.seed)])
-    kept = {
-        name: (Batches(data, mix, TINY)(0)[0] == plain).double().mean()
-        for name, mix in mixes.items()
-    }
+    plain = replace(SHORT, augmentation="none")
+    images, mixup, cutmix = (
+        Batches(data, replace(plain, **mix), TINY)(0)[0]
+        for mix in ({}, {"mixup": 0.2}, {"cutmix": 1.0})
+    )
     # CutMix pastes boxes, mixup changes nearly every pixel.
-    assert kept["mixup"] < 0.2 < kept["cutmix"] < 1
+    assert (mixup == images).double().mean() < 0.2 < (cutmix == images).double().mean() < 1
 
 
 def test_the_official_split_trains_on_the_first_98_percent():
     data = make_data()
     data.x_train[29:] = 0
     recipe = replace(SHORT, train_fraction=0.98, batch_size=29, augmentation="none")
-    batches = Batches(data, recipe, TINY)
-    assert batches.num_images == 29
-    images, _ = batches(0)
-    assert not (images == -1).all(dim=(1, 2, 3)).any()
+    images, _ = Batches(data, recipe, TINY)(0)
+    assert len(images) == 29 and not (images == -1).all(dim=(1, 2, 3)).any()
 
 
-@pytest.mark.parametrize(("size", "groups"), [(64, 8), (5, 5)])
-def test_randaugment_draws_for_eight_groups(data, size, groups):
-    recipe = replace(SHORT, batch_size=size, auto_augment="randaugment", auto_augment_magnitude=17)
-    batches = Batches(data, recipe, TINY)
+def test_randaugment_draws_for_eight_groups(data):
+    recipe = replace(SHORT, batch_size=64, auto_augment="randaugment", auto_augment_magnitude=17)
+    batches, seen = Batches(data, recipe, TINY), []
     assert batches.auto_augment.magnitude == 17
-    seen = []
     batches.auto_augment = lambda images: seen.append(len(images)) or images
-    assert len(batches(0)[0]) == size
-    assert len(seen) == groups and sum(seen) == size
+    assert len(batches(0)[0]) == 64 and seen == [8] * 8
 
 
 def test_processes_share_a_batch(data, monkeypatch, photos):
@@ -151,17 +122,9 @@ def test_processes_share_a_batch(data, monkeypatch, photos):
             assert same_batch(whole, map(torch.cat, zip(*parts, strict=True)))
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """A folder of three classes, ten photos of noise each, of different sizes."""
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 2)):
-        for name in "abc":
-            (root / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 256, (20 + number, 30, 3), np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
-    return load_data(f"folder:{root}", image_size=5)
+@pytest.fixture
+def photos(folder):
+    return load_data(f"folder:{folder}", image_size=5)
 
 
 def test_a_box_of_a_photo_comes_from_seed_step_and_row(photos):
@@ -182,38 +145,23 @@ def test_a_box_of_a_photo_comes_from_seed_step_and_row(photos):
     assert torch.equal(images, normalize(photos.x_train[rows].read(8)))
 
 
-@pytest.mark.parametrize("name", ["inception", "everything"])
-def test_photos_are_read_one_step_ahead_and_no_further(photos, name):
-    batches = Batches(photos, RECIPES[name], TINY)
+def test_photos_are_read_one_step_ahead_and_no_further(photos):
+    batches = Batches(photos, RECIPES["everything"], TINY)
     in_order = []
     for step in range(6):
         in_order.append(batches(step))
         assert list(batches.coming) == ([step + 1] if step < 5 else [])
-    batches(1)
-    assert list(batches.coming) == [2]
     # Asked for out of turn.
     for step in (4, 2, 5, 0):
         assert same_batch(batches(step), in_order[step])
 
 
-def test_a_photo_that_breaks_off_stops_the_batch_or_another_stands_in(photos, tmp_path):
-    root = tmp_path / "broken"
-    for split in ("train", "test"):
-        for name in "ab":
-            (root / split / name).mkdir(parents=True)
-            for number in range(3):
-                shade = 100 * (name == "b") + 20 * number
-                Image.new("RGB", (64, 64), (shade, 0, 0)).save(
-                    root / split / name / f"{number}.bmp"
-                )
-    bad = root / "train" / "b" / "1.bmp"
-    bad.write_bytes(bad.read_bytes()[:5000])
-    recipe = replace(SHORT, batch_size=6, augmentation="none")
+def test_a_photo_that_breaks_off_stops_the_batch_or_another_stands_in(folder, capsys):
+    bad = folder / "train" / "b" / "1.bmp"
+    bad.write_bytes(bad.read_bytes()[:1000])
+    everything = replace(SHORT, batch_size=30)
     with pytest.raises(UnreadablePhoto, match=r"train/b/1\.bmp.*--skip_unreadable"):
-        Batches(load_data(f"folder:{root}"), recipe, TINY)(0)
-    data = load_data(f"folder:{root}", skip_unreadable=True)
-    with pytest.warns(UserWarning, match=r"left out, as file 1: .*1\.bmp"):
-        images, labels = Batches(data, recipe, TINY)(0)
-    shades = sorted(((images[:, 0, 0, 0] + 1) * 127.5).round().tolist())
-    assert shades in ([0, 20, 40, 100, 100, 140], [0, 20, 40, 100, 140, 140])
-    assert ((images[:, 0, 0, 0] > -0.5) == (labels == 1)).all()
+        Batches(load_data(f"folder:{folder}"), everything, TINY)(0)
+    data = load_data(f"folder:{folder}", skip_unreadable=True)
+    assert len(Batches(data, everything, TINY)(0)[0]) == 30
+    assert "left out, as file 1: " in capsys.readouterr().err
