@@ -49,7 +49,9 @@ def store(path: Path) -> None:
     """Execute one notebook in its own folder and replace the file."""
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": path.parent}}
-    NotebookClient(notebook, timeout=2000, kernel_name="python3", resources=place).execute()
+    NotebookClient(
+        notebook, timeout=2000, kernel_name="python3", resources=place, coalesce_streams=True
+    ).execute()
     clean(notebook)
     write_text(path, nbformat.writes(notebook) + "\n")
 

@@ -14,9 +14,7 @@ FIGURES = {
     "weight_grid": lambda: plots.weight_grid(GRIDS, columns=3),
     "patch_grid": lambda: plots.patch_grid(photo(), 16),
     "linear_map": lambda: plots.linear_map(ROW, ["a", "b", "c"], "pixel"),
-    "filter_responses": lambda: plots.filter_responses(
-        photo(), FILTERS, FILTERS[:, 0], list("abcd")
-    ),
+    "filter_responses": lambda: plots.filter_responses(FILTERS, FILTERS[:, 0], list("abcd")),
     "cost_curves": lambda: plots.cost_curves(
         [4, 8, 16], {"embedding": [1, 1, 1], "token mixing": [16, 4, 1]}, "cost"
     ),

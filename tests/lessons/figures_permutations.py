@@ -24,8 +24,9 @@ FIGURES = {
         photo(8),
         photo(8)[::-1],
         {"cat": (0.9, 0.2), "dog": (0.1, 0.8)},
-        {"nothing": 0.8, "patches": 0.5},
+        {"no shuffle": 0.8, "patches": 0.5},
         "patches",
         truth="cat",
+        count=60,
     ),
 }

@@ -166,7 +166,7 @@ def test_permutation_explorer_scores_each_shuffle() -> None:
         "patches": analysis.patch_order((8, 12), 4, patches),
         "pixels inside patches": analysis.patch_order((8, 12), 4, pixels=pixels),
         "all pixels": analysis.random_order(96, 2),
-        "nothing": torch.arange(96),
+        "no shuffle": torch.arange(96),
         "patches, weights moved along": torch.arange(96),
     }
     assert set(orders) == set(explorer.controls["kind"].options)

@@ -126,7 +126,9 @@ def test_patches_are_those_of_unfold() -> None:
 
 
 def test_every_grid_has_its_own_scale_with_white_at_zero() -> None:
-    shown = plots.weight_grid(torch.tensor([[[1.0, 0.0]], [[-4.0, 2.0]]])).axes[0].images[0]
+    grid, bar = plots.weight_grid(torch.tensor([[[1.0, 0.0]], [[-4.0, 2.0]]])).axes
+    shown = grid.images[0]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["−largest", "0", "+largest"]
     np.testing.assert_array_equal(shown.get_array().compressed(), [1, 0, -1, 0.5])
     assert shown.norm.vmin == -shown.norm.vmax
 
@@ -161,6 +163,13 @@ def test_numbers_and_dots_of_the_tables() -> None:
     assert [text.get_text() for text in before.texts[4:8]] == ["0.3", "−2.0", "0.0", "1.0"]
 
 
+def test_tables_on_one_scale_or_each_on_its_own() -> None:
+    tables = {"quiet": torch.eye(2), "loud": 10 * torch.eye(2)}
+    for one_scale, quiet in ((True, 10), (False, 1)):
+        fig = plots.token_tables(tables, one_scale=one_scale)
+        assert [ax.images[0].norm.vmax for ax in fig.axes] == [quiet, 10]
+
+
 def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:
     shown = plots.linear_map(torch.tensor([[0.0, 1e-3, 1.0]]), ["a"], "pixel").axes[0].images[0]
     assert shown.get_array().mask.tolist() == [[True, False, False]]
@@ -175,10 +184,18 @@ def test_a_part_has_one_colour_in_every_figure() -> None:
     assert [line.get_color().lower() for line in lines] == [colors[0], colors[2]]
 
 
+def test_faint_answers_of_a_filter_are_seen() -> None:
+    responses = torch.tensor([[[-30.0, 3.0]], [[0.0, 6.0]]])  # (2, 1, 2)
+    answers = plots.filter_responses(torch.ones(2, 3, 2, 2), responses, ["a", "b"]).axes[2]
+    assert answers.images[0].norm.vmax == 20 and answers.get_xlabel() == "answers, −20 to +20"
+
+
 def test_exact_rungs_have_no_mark() -> None:
     ours, wrong = OF_CHECKPOINTS["parity_ladder"]().axes[0].lines
     assert np.isnan(ours.get_ydata()[0]) and list(ours.get_ydata()[1:]) == [1e-7, 2e-7]
     assert list(wrong.get_ydata()[1:]) == [1e-4, 3e-4]
+    # One on top of the other leaves both in sight.
+    assert ours.get_linewidth() > wrong.get_linewidth()
 
 
 def test_the_text_of_a_class_stands_above_its_bar() -> None:

@@ -11,8 +11,8 @@ from mixer.lessons import analysis, plots
 from mixer.lessons.explorers.explorer import Explorer, buttons, slider
 from mixer.model import MlpMixer
 
-_MOVED_ALONG = "patches, weights moved along"
-_KINDS = ("patches", "pixels inside patches", "all pixels", _MOVED_ALONG, "nothing")
+_MOVED_ALONG, _NONE = "patches, weights moved along", "no shuffle"
+_KINDS = ("patches", "pixels inside patches", "all pixels", _MOVED_ALONG, _NONE)
 
 
 def permutation_explorer(
@@ -41,7 +41,7 @@ def permutation_explorer(
     }
 
     def draw(kind: str, order: int, image: int) -> Figure:
-        before, after = (probabilities[name, order][image - 1] for name in ("nothing", kind))
+        before, after = (probabilities[name, order][image - 1] for name in (_NONE, kind))
         truth = int(labels[image - 1])
         likely = torch.maximum(before, after).argsort(descending=True).tolist()
         shown = [truth, *(label for label in likely if label != truth)][:4]
@@ -52,17 +52,18 @@ def permutation_explorer(
             {name: accuracy[name, order] for name in _KINDS},
             kind,
             truth=classes[truth],
+            count=len(images),
         )
 
     def say(kind: str, order: int, image: int) -> str:
-        before, after = (probabilities[name, order][image - 1] for name in ("nothing", kind))
+        before, after = (probabilities[name, order][image - 1] for name in (_NONE, kind))
         truth = classes[int(labels[image - 1])]
         says, said = (classes[int(found.argmax())] for found in (after, before))
         return (
-            f"Shuffled: {kind}. The model says {says} ({float(after.max()):.0%}), before the "
+            f"Chosen: {kind}. The model says {says} ({float(after.max()):.0%}), before the "
             f"shuffle {said} ({float(before.max()):.0%}); it is {truth}. Accuracy on "
             f"{len(images)} images: {accuracy[kind, order]:.0%}, without a shuffle "
-            f"{accuracy['nothing', order]:.0%}; chance is {1 / len(classes):.0%}."
+            f"{accuracy[_NONE, order]:.0%}; chance is {1 / len(classes):.0%}."
         )
 
     controls = {
@@ -75,7 +76,7 @@ def permutation_explorer(
 
 def _shuffled(config: MixerConfig, kind: str, order: int, images: Tensor) -> Tensor:
     """Images (B, 3, H, W) under one kind of shuffle, by the random order of that number."""
-    if kind == "nothing":
+    if kind == _NONE:
         return images
     height, width = config.image_hw
     if kind == "all pixels":

@@ -59,9 +59,10 @@ def parity_ladder(errors: Mapping[str, Sequence[float]], stages: Sequence[str]) 
     ax = fig.subplots()
     for number, (name, values) in enumerate(errors.items()):
         shown = [value if value > 0 else np.nan for value in values]
-        # Lines lie on each other here: every second one is dotted, so that one below it is seen.
-        style, marker = ("-", ":")[number % 2], "osD^vP"[number % 6]
-        ax.plot(range(len(stages)), shown, style, marker=marker, markersize=5, label=name)
+        # Lines lie on each other here: every second one is thin and dotted, and the one below seen.
+        style, width, size = ((":", 1.5, 4), ("-", 3, 9))[(number + 1) % 2]
+        look: Style = {"marker": "osD^vP"[number % 6], "markersize": size, "linewidth": width}
+        ax.plot(range(len(stages)), shown, style, label=name, **look)
     ax.set_yscale("log")
     ax.set_xticks(range(len(stages)), list(stages))
     ax.set_xlim(-0.5, len(stages) - 0.5)

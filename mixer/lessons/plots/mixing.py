@@ -40,12 +40,15 @@ def _value_table(
     ax.set_ylabel("token")
 
 
-def token_tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1) -> Figure:
-    """Tables of tokens and channels side by side, on one scale: blue below zero, red above.
+def token_tables(
+    named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, one_scale: bool = True
+) -> Figure:
+    """Tables of tokens and channels side by side: blue below zero, red above.
 
     Args:
         named: title -> table (S, C).
         digits: behind the decimal point.
+        one_scale: of the colours, for all tables, or each with its own.
 
     Raises:
         ValueError: something that is not a table of two axes.
@@ -65,7 +68,8 @@ def token_tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1) ->
     for ax, (title, values) in zip(axes, arrays.items(), strict=True):
         # z: no minus before a zero.
         texts = np.vectorize(lambda value: f"{value:z.{digits}f}")(values)
-        _value_table(ax, values, common, title=title, texts=texts)
+        limits = common if one_scale else signed_limits(values)
+        _value_table(ax, values, limits, title=title, texts=texts)
     return fig
 
 

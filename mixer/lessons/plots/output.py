@@ -187,13 +187,16 @@ def image_grid(
 
 
 def weight_grid(weights: ArrayLike | Tensor, *, columns: int = 16) -> Figure:
-    """Small grids of signed weights, tiled, each on its own scale: blue below zero, red above.
+    """Small grids of signed weights, tiled, each on its own scale, with a bar that explains it.
 
     Args:
         weights: (N, h, w).
         columns: grids in a row.
     """
     canvas = tile(each_to_one(to_numpy(weights)), columns)
-    fig = new_figure(WIDTH, WIDTH * canvas.shape[0] / canvas.shape[1] + 0.1)
-    show_signed(bare(fig.subplots()), canvas)
+    fig = new_figure(WIDTH + 1, WIDTH * canvas.shape[0] / canvas.shape[1] + 0.1)
+    ax = bare(fig.subplots())
+    show_signed(ax, canvas)
+    bar = fig.colorbar(ax.images[0], ax=ax, ticks=[-1, 0, 1])
+    bar.ax.set_yticklabels(["−largest", "0", "+largest"])
     return fig

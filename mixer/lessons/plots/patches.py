@@ -78,36 +78,27 @@ def linear_map(matrix: ArrayLike | Tensor, rows: Sequence[str], column_label: st
 
 
 def filter_responses(
-    image: ArrayLike | Tensor,
-    filters: ArrayLike | Tensor,
-    responses: ArrayLike | Tensor,
-    names: Sequence[str],
+    filters: ArrayLike | Tensor, responses: ArrayLike | Tensor, names: Sequence[str]
 ) -> Figure:
     """Filters of a patch embedding over what they answer to each patch of a photo.
 
     Args:
-        image: the photo, what ``to_rgb`` takes.
         filters: (N, 3, P, P); each is drawn on its own scale, mid-grey is zero, with lines between
             its pixels.
         responses: (N, rows, columns), one number for each patch; each map has its own scale,
-            written under it.
+            written under it: two thirds of its largest magnitude, and what is beyond looks alike.
         names: one for each filter.
     """
     kernels, answers = to_colors(filters), to_numpy(responses)
-    fig = new_figure(WIDTH + 1, 3.4)
-    axes = fig.subplots(2, len(names) + 1)
-    bare(axes[0, 0]).axis("off")
-    axes[0, 0].text(1.0, 0.5, "filter", ha="right", va="center", transform=axes[0, 0].transAxes)
-    bare(axes[1, 0]).imshow(to_rgb(image))
-    axes[1, 0].set_xlabel("photo")
-    for column, name in enumerate(names, start=1):
-        kernel, answer = kernels[column - 1], answers[column - 1]
+    fig = new_figure(WIDTH + 1, 3.9)
+    axes = fig.subplots(2, len(names), height_ratios=[1, 2])
+    for column, (name, kernel, answer) in enumerate(zip(names, kernels, answers, strict=True)):
         bare(axes[0, column], name, frame=True).imshow(kernel)
         # So that a white filter is no empty panel.
         for lines in (axes[0, column].axvline, axes[0, column].axhline):
             for pixel in range(1, len(kernel)):
                 lines(pixel - 0.5, color="#999999", linewidth=0.5)
-        low, high = signed_limits(answer)
+        low, high = signed_limits(answer / 1.5)
         bare(axes[1, column], frame=True).imshow(answer, cmap=DIVERGING, vmin=low, vmax=high)
         axes[1, column].set_xlabel(f"answers, −{high:.0f} to +{high:.0f}", fontsize=9)
     return fig

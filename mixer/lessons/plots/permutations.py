@@ -64,7 +64,7 @@ def weight_rows(rows: Mapping[str, ArrayLike | Tensor], limit: float | None = No
         show_signed(bare(ax), canvas, **limits)
         ax.set_title(label, loc="left")
     bar = fig.colorbar(axes[0].images[0], ax=list(axes), pad=0.01, aspect=8 * len(rows))
-    bar.set_label("weight" if limit else "of its largest weight", fontsize=9)
+    bar.set_label("weight" if limit else "weight / largest of its picture", fontsize=9)
     return fig
 
 
@@ -109,6 +109,7 @@ def shuffle_card(
     chosen: str,
     *,
     truth: str,
+    count: int,
 ) -> Figure:
     """An image before and after a shuffle, what a model says, and its accuracy under each shuffle.
 
@@ -118,6 +119,7 @@ def shuffle_card(
         accuracy: kind of shuffle -> share of test images that the model gets right.
         chosen: the kind that is shown.
         truth: the class of the image.
+        count: the number of those test images.
     """
     ax = sheet(9.0, 3.9)
     place(ax, to_rgb(original), 0.1, 0.3, 1.6, f"before: {truth}", room=1.6)
@@ -135,7 +137,7 @@ def shuffle_card(
         ax.add_artist(Rectangle((left, 3.55), 0.22, 0.14, facecolor=color, linewidth=0))
         ax.text(left + 0.3, 3.62, label, va="center", fontsize=9)
 
-    ax.text(7.8, 0.23, "accuracy under each shuffle", ha="center", va="bottom", fontsize=9)
+    ax.text(7.8, 0.23, f"right, of {count} images", ha="center", va="bottom", fontsize=9)
     pitch = 3.0 / len(accuracy)
     for index, (name, share) in enumerate(accuracy.items()):
         top = 0.4 + index * pitch

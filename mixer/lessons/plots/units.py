@@ -42,11 +42,13 @@ def unit_gallery(
     canvases = [tile(each_to_one(to_numpy(grids)), columns, gap) for grids in panels.values()]
     lines = canvases[::across]
     cell = (width - 0.25 * across) / (across * lines[0].shape[1] + across)
-    rows = [canvas.shape[0] * cell + 0.3 + 0.2 * numbered for canvas in lines]
+    extra = 0.2 if numbered else 0.1 if framed else 0.0
+    rows = [canvas.shape[0] * cell + 0.3 + extra for canvas in lines]
     fig = new_figure(width, sum(rows) + 0.2, gap=0.1)
     axes = fig.subplots(len(lines), across, squeeze=False, height_ratios=rows).ravel()
     for ax, (title, grids), canvas in zip(axes, panels.items(), canvases, strict=True):
-        show_signed(bare(ax, title), canvas)
+        show_signed(bare(ax), canvas)
+        ax.set_title(title, pad=14 if framed else None)
         high, wide = (side + gap for side in grids.shape[1:])
         for index in range(len(grids) if numbered else 0):
             below = index // columns * high + high - gap
@@ -164,11 +166,11 @@ def influence_card(
         _outline(ax, left + column * cell, top + row * cell, cell, cell, COLORS["red"], 2)
     # A colour bar would be a second axes.
     scale: Style = {"ha": "left", "va": "center", "fontsize": 9}
-    ax.text(0.1, 3.63, "%: share of the outlined patch, squared", **scale)
+    ax.text(0.1, 3.63, "%: the outlined patch's share of the influence", **scale)
     ax.text(3.4, 3.63, "0", **scale)
     ramp = np.linspace([0.0] * 6, [1.0] * 6, 64, axis=1)  # (6, 64)
     place(ax, ramp, 3.55, 3.57, 1.2, cmap=SEQUENTIAL, vmin=0)
-    ax.text(4.85, 3.63, "the brightest of the other patches of a map", **scale)
+    ax.text(4.85, 3.63, "the largest value outside the outlined patch, map by map", **scale)
     return figure_of(ax)
 
 
