@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print JSON")
     add = command(check)
     add("file", metavar="FILE", help=_FILE)
-    add("--photo", help="compare the logits of this one (default: a flower of this package)")
+    add("--photo", help="compare the logits of this one (default: noise)")
     add("--source_size", **_SIZE)
     add = command(convert)
     add("source", metavar="IN", help=_FILE)

@@ -208,7 +208,11 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], str | bytes]:
         # NumPy compares no check sum where a header claims less than there is.
         if damaged := archive.zip.testzip():
             raise ValueError(f"{damaged}: wrong check sum")
-        return {name: archive[name] for name in archive.files}, archive.zip.comment
+        comment = archive.zip.comment
+        # Its length stands before it, and zipfile does not look whether all of it is there.
+        if path.read_bytes()[-len(comment) - 2 :][:2] != len(comment).to_bytes(2, "little"):
+            raise ValueError("truncated at its end")
+        return {name: archive[name] for name in archive.files}, comment
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | bytes]:

@@ -61,7 +61,8 @@ def test_files_that_are_cut_off_or_something_else(file, ending):
     else:
         convert(file, path)
     whole = path.read_bytes()
-    for content in (whole[:-100], whole[: len(whole) // 2], b"", b"<html>a login page</html>"):
+    end = -1 if ending == "npz" else -100  # The size in its comment is cut, too.
+    for content in (whole[:end], whole[: len(whole) // 2], b"", b"<html>a login page</html>"):
         path.write_bytes(content)
         refused(path, "found another kind of file, or a damaged one")
     path.unlink()
