@@ -125,6 +125,6 @@ def check_compile(compile: bool | str, device: torch.device) -> None:
         mode = compile if isinstance(compile, str) else None
         torch.compile(torch.sin, mode=mode, dynamic=False)(torch.ones(17, device=device))
     except Exception as error:  # A broken tool chain may raise anything.
-        reason = str(error.__cause__ or error).strip().partition("\n")[0] or type(error).__name__
+        reason = " ".join(str(error).splitlines()[:2])
         needed = "it needs a C++ compiler (CXX names it), on a GPU Triton and a C compiler"
         raise ValueError(f"compile: does not work here: {reason}; {needed}") from None
