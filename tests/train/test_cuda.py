@@ -44,18 +44,12 @@ def assert_close_weights(one, other, tolerance):
         torch.testing.assert_close(tensor, there, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_two_runs_are_equal_and_learn(precision, optimizer):
-    recipe = recipe_of(optimizer, augmentation="inception", ema_decay=0.5)
-    models = [tiny_model(), tiny_model()]
-    one, other = (run(model, recipe, precision) for model in models)
-    np.testing.assert_allclose(one.loss, other.loss, rtol=SAME[precision])
-    assert next(models[0].parameters()).is_cuda
-    assert_close_weights(*models, SAME[precision])
-    assert all(p.dtype == torch.float32 for p in models[0].parameters())
-    learned = run(tiny_model(), recipe_of("adamw", num_steps=60, learning_rate=0.02), precision)
+def test_it_learns_in_every_precision(precision):
+    model = tiny_model()
+    learned = run(model, recipe_of("adamw", num_steps=60, learning_rate=0.02), precision)
     assert learned.loss[-1] < 0.5 * learned.loss[0] and learned.test_accuracy[-1] > 0.7
+    assert all(p.is_cuda and p.dtype == torch.float32 for p in model.parameters())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -93,13 +87,8 @@ def test_a_stopped_run_has_the_losses_of_a_whole_one(tmp_path, monkeypatch, opti
     whole, resumed = tiny_model(), tiny_model(seed=5)
     expected = run(whole, recipe, precision, eval_every=4)
     note = Run.note
-
-    def asked(running, *measured):
-        note(running, *measured)
-        if running.step == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Run, "note", asked)
+    stop = lambda run: run.step == 5 and signal.raise_signal(signal.SIGINT)  # noqa: E731
+    monkeypatch.setattr(Run, "note", lambda run, *measured: (note(run, *measured), stop(run)))
     options = {"eval_every": 4, "output_dir": tmp_path}
     with pytest.raises(Stopped, match="after step 5 of 8"):
         run(tiny_model(), recipe, precision, **options)
