@@ -69,11 +69,6 @@ def use_style() -> None:
     matplotlib.rcParams.update(
         {
             "figure.dpi": DPI,
-            "savefig.dpi": DPI,
-            "figure.facecolor": "white",
-            "axes.facecolor": "white",
-            # Comes with matplotlib, so figures are the same everywhere.
-            "font.family": "DejaVu Sans",
             "axes.titlesize": 11,
             "xtick.labelsize": 9,
             "ytick.labelsize": 9,
@@ -96,9 +91,8 @@ def new_figure(width: float = WIDTH, height: float = 3.0, gap: float | None = No
         width, height: inches.
         gap: inches of padding at both sides of each axes; matplotlib's own if not given.
     """
-    fig = Figure(figsize=(width, height), facecolor="white")
-    fig.set_layout_engine(ConstrainedLayoutEngine(w_pad=gap))
-    return fig
+    engine = ConstrainedLayoutEngine(w_pad=gap)
+    return Figure(figsize=(width, height), facecolor="white", layout=engine)
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -131,9 +125,7 @@ def percent_ticks(axis: Axis) -> None:
     """Ticks for shares, 0 to 1, at round percents, with all digits: 0.6 -> 60%, 0.965 -> 96.5%."""
     if axis.get_scale() == "linear":
         axis.set_major_locator(matplotlib.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(
-        matplotlib.ticker.FuncFormatter(lambda share, _: f"{100 * share:.6g}%")
-    )
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.6g}%")
 
 
 def curves(
@@ -158,14 +150,10 @@ def curves(
         chance: the share that guessing gets right, to be marked.
         ax: draw there, to put several panels in one figure (``new_figure().subplots(1, 2)``).
     """
-    if ax is None:
-        ax = new_figure(WIDTH if beside else 6.5, 3.2).subplots()
-    for number, (name, y) in enumerate(series.items()):
-        x = steps[name] if isinstance(steps, Mapping) else steps
-        few = len(to_numpy(y)) <= 20  # type: ignore[arg-type]
-        style = LINE_STYLES[number // len(CYCLE) % len(LINE_STYLES)]
-        marker = "o" if few else None
-        ax.plot(to_numpy(x), to_numpy(y), style, label=name, marker=marker, markersize=4)
+    ax = ax or new_figure(WIDTH if beside else 6.5, 3.2).subplots()
+    for name, y in series.items():
+        x = to_numpy(steps[name] if isinstance(steps, Mapping) else steps)
+        ax.plot(x, to_numpy(y), "o-" if len(x) <= 20 else "-", label=name, markersize=4)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(axis="y")
     if percent:

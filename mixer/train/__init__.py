@@ -12,6 +12,7 @@ From the command line down to the optimiser, in nine rooms:
     device          device and precision
     distributed     what several processes do together
 """
+# ruff: noqa: F401  (what is imported here is what ``mixer.train`` offers)
 
 from mixer.train.batches import Batches, batch_indices, seed_of
 from mixer.train.device import autocast, describe_machine, pick_device, pick_precision, tf32
@@ -20,25 +21,3 @@ from mixer.train.loop import TrainingError
 from mixer.train.optimizers import build_optimizers
 from mixer.train.recipes import RECIPES, Recipe, get_recipe
 from mixer.train.run import History, Options, finetune, train
-
-__all__ = [
-    "RECIPES",
-    "Batches",
-    "Evaluation",
-    "History",
-    "Options",
-    "Recipe",
-    "TrainingError",
-    "autocast",
-    "batch_indices",
-    "build_optimizers",
-    "describe_machine",
-    "evaluate",
-    "finetune",
-    "get_recipe",
-    "pick_device",
-    "pick_precision",
-    "seed_of",
-    "tf32",
-    "train",
-]

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from mixer.config import MixerConfig
 from mixer.data import ImageData, Photos, augment
 from mixer.train import distributed
-from mixer.train.device import forked_rng, seed_generators
+from mixer.train.device import forked_rng
 from mixer.train.recipes import Recipe
 
 # What random numbers are drawn for: each purpose has a stream of its own.
@@ -91,7 +91,7 @@ class Batches:
         self.generator.manual_seed(seed_of(recipe.seed, AUGMENT, step))
         with forked_rng(self.device):
             # torchvision draws from torch's global generator.
-            seed_generators(self.device, seed_of(recipe.seed, MIX, step, distributed.rank()))
+            torch.manual_seed(seed_of(recipe.seed, MIX, step, distributed.rank()))
             images = self.augment(images)
             if self.mixup_or_cutmix is not None:
                 images, target = self.mixup_or_cutmix(images, target)

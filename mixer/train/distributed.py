@@ -7,12 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-
-T = TypeVar("T")
 
 # How long a process waits for the others: the first one of a machine may be downloading, or
 # compiling what the others then find compiled.
@@ -79,12 +76,3 @@ def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
     sums = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(sums)
     return sums.tolist()
-
-
-def broadcast(value: T) -> T:
-    """What process 0 has, in all of them."""
-    if world_size() == 1:
-        return value
-    box: list[Any] = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]

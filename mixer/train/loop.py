@@ -1,7 +1,7 @@
 """The training step, from a batch to changed weights, and what follows it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mixer.train import distributed
 from mixer.train.batches import MODEL, seed_of
-from mixer.train.device import GRAPH_MODES, autocast, seed_generators
+from mixer.train.device import GRAPH_MODES, autocast
 
 if TYPE_CHECKING:
     from mixer.train.run import Run
@@ -41,16 +41,16 @@ def train_steps(run: "Run") -> Iterator[int]:
     for step in range(run.step, recipe.num_steps):
         images, target = run.batches(step)
         rate = recipe.learning_rate_at(step)
-        for group in run.parameter_groups():
-            group["lr"] = rate * group["lr_scale"]
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
 
-        done = False
-        while not done:
+        while True:
             loss, logits, part = torch.zeros((), device=run.device), None, None
             # Dropout and stochastic depth draw for the images of one process.
-            seed_generators(run.device, seed_of(recipe.seed, MODEL, step, distributed.rank()))
-            with smaller_parts_if_out_of_memory(run):
-                split = [tensor.tensor_split(run.parts) for tensor in (images, target)]
+            torch.manual_seed(seed_of(recipe.seed, MODEL, step, distributed.rank()))
+            split = [tensor.tensor_split(run.parts) for tensor in (images, target)]
+            try:
                 for number, (some, labels) in enumerate(zip(*split, strict=True), start=1):
                     with run.no_exchange() if number < run.parts else nullcontext():
                         with autocast(run.device, run.precision):
@@ -59,7 +59,9 @@ def train_steps(run: "Run") -> Iterator[int]:
                         part = part * (len(some) / len(images))
                         scaler.scale(part).backward()
                     loss += part.detach()
-                done = True
+                break
+            except (RuntimeError, MemoryError) as error:
+                split_further(run, error)  # Out of memory: the step again in twice the parts.
 
         for optimizer in run.optimizers:
             scaler.unscale_(optimizer)
@@ -87,33 +89,23 @@ def train_steps(run: "Run") -> Iterator[int]:
         yield run.step
 
 
-@contextmanager
-def smaller_parts_if_out_of_memory(run: "Run") -> Iterator[None]:
-    """Leave the block where the memory does not suffice; the next try has twice the parts.
+def split_further(run: "Run", error: Exception) -> None:
+    """Double the parts of a batch if ``error`` says that the memory did not suffice.
 
     Raises:
         TrainingError: that is not possible; says what to try.
+        Exception: ``error``, if it says something else.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = run.recipe.batch_size // distributed.world_size()
-        held = f"out of memory with {-(-size // run.parts)} images at a time"
-        if run.parts == size:
-            raise TrainingError(f"{held}; try a smaller --image_size or another device") from error
-        more = min(2 * run.parts, size)
-        # One process cannot change its parts alone, and the memory of CUDA graphs is used again.
-        if distributed.world_size() > 1 or run.options.compile in GRAPH_MODES:
-            raise TrainingError(f"{held}; try --gradient_accumulation_steps {more}") from error
-        run.parts = more
-        run.model.zero_grad()
-        print(f"{held}: the step again with the batch in {more} parts")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says, in the words of any device, that the memory did not suffice."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _FULL)
+    if not (isinstance(error, MemoryError) or any(words in str(error).lower() for words in _FULL)):
+        raise error
+    size = run.recipe.batch_size // distributed.world_size()
+    held = f"out of memory with {-(-size // run.parts)} images at a time"
+    if run.parts == size:
+        raise TrainingError(f"{held}; try a smaller --image_size or another device") from error
+    more = min(2 * run.parts, size)
+    # One process cannot change its parts alone, and the memory of CUDA graphs is used again.
+    if distributed.world_size() > 1 or run.options.compile in GRAPH_MODES:
+        raise TrainingError(f"{held}; try --gradient_accumulation_steps {more}") from error
+    run.parts = more
+    run.model.zero_grad()
+    print(f"{held}: the step again with the batch in {more} parts")

@@ -48,8 +48,7 @@ def build_optimizers(
 def check_optimizer(recipe: Recipe) -> None:
     """Raise ``ValueError`` if this torch lacks the recipe's optimiser."""
     if recipe.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        found = f"found {torch.__version__}; use adamw"
-        raise ValueError(f"optimizer: muon needs torch 2.9 or later, {found}")
+        raise ValueError(f"optimizer: muon needs torch 2.9 or later, found {torch.__version__}")
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ References:
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 # Where the official linear decay ends.
 LINEAR_END = 1e-5
@@ -21,14 +21,13 @@ CHOICES = {
     "auto_augment": ("none", "randaugment", "trivialaugment"),
 }
 
-# The range of the settings that are integers. A seed is one that NumPy and torch take.
-INTEGERS = {
+# The least and the most that a number may be, where that is not zero and infinity.
+RANGES = {
     "num_steps": (1, math.inf),
     "batch_size": (1, math.inf),
-    "warmup_steps": (0, math.inf),
-    "cooldown_steps": (0, math.inf),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, 2**63 - 1),  # what NumPy and torch take
     "auto_augment_magnitude": (0, 30),
+    "train_fraction": (0, 1),
 }
 
 
@@ -76,29 +75,21 @@ class Recipe:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        def check(name: str, is_allowed: bool, expected: str) -> None:
+        for setting in fields(self):
+            name, value = setting.name, getattr(self, setting.name)
+            least, most = RANGES.get(name, (0, math.inf))
+            if name in CHOICES:
+                is_allowed, expected = value in CHOICES[name], f"one of {', '.join(CHOICES[name])}"
+            elif setting.type is int:
+                is_allowed = isinstance(value, int) and least <= value <= most
+                expected = f"an integer from {least} to {most}"
+            else:
+                is_allowed = value is None or (least <= value <= most and value < math.inf)
+                expected = f"a number from {least} to {most}"
             if not is_allowed:
-                raise ValueError(f"{name}: expected {expected}, found {getattr(self, name)!r}")
-
-        for name, (least, most) in INTEGERS.items():
-            value = getattr(self, name)
-            is_one = isinstance(value, int) and least <= value <= most
-            check(name, is_one, f"an integer from {least} to {most}")
-        for name, choices in CHOICES.items():
-            check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        rates = ("learning_rate", "token_mixing_learning_rate", "outer_learning_rate")
-        decays = ("weight_decay", "token_mixing_weight_decay", "outer_weight_decay")
-        for name in (*rates, *decays, "mixup", "cutmix"):
-            value = getattr(self, name)
-            check(name, value is None or 0 <= value < math.inf, "zero or more")
-        for name in ("label_smoothing", "dropout", "stochastic_depth", "ema_decay"):
-            check(name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
-        check("max_grad_norm", self.max_grad_norm > 0, "a positive number")
-        check("train_fraction", 0 < self.train_fraction <= 1, "a number in (0, 1]")
-        for name in rates[1:]:
-            # They are kept as multiples of it.
-            is_possible = bool(self.learning_rate) or not getattr(self, name)
-            check(name, is_possible, "none beside a learning_rate of 0")
+                raise ValueError(f"{name}: expected {expected}, found {value!r}")
+        if self.ema_decay >= 1:
+            raise ValueError(f"ema_decay: expected less than 1, found {self.ema_decay}")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step ``step``, counted from 0 as optax counts (official utils.py)."""

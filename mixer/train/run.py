@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from mixer.model import MlpMixer
 from mixer.train import distributed
 from mixer.train.batches import Batches
 from mixer.train.device import (
+    GRAPH_MODES,
     check_compile,
     describe_device,
     forked_rng,
@@ -58,8 +59,6 @@ SMALLEST_SCALE = 2.0**-10
 # What ends a run after its step: Ctrl-C, a scheduler, a closed terminal, a cluster's warning.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
-_BOARD = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
-
 
 class Stopped(KeyboardInterrupt):
     """A run that was asked to stop, and did; ``status`` is what a shell expects of its process."""
@@ -85,8 +84,8 @@ class Options:
     # Steps after which the test set is scored, beside the end; ``None``: at the end only.
     eval_every: int | None = None
     eval_batch_size: int = 512
-    # The run folder. It gets config.json, metrics.jsonl, TensorBoard's scalars, state.pt (to go on
-    # from), best.npz and model.npz (official layout), history.json and curves.png.
+    # The run folder. It gets config.json, metrics.jsonl, state.pt (to go on from), best.npz and
+    # model.npz (official layout), history.json and curves.png.
     output_dir: StrPath | None = None
     # Steps after which the state is written, beside the end.
     save_every: int | None = None
@@ -111,15 +110,17 @@ class Options:
         check_optimizer(recipe)
         device = pick_device(self.device)
         pick_precision(device, self.precision)
-        processes, parts = distributed.world_size(), self.gradient_accumulation_steps or 1
-        own, left = divmod(recipe.batch_size, processes)
-        if left:
-            expected = f"a multiple of the {processes} processes"
-            raise ValueError(f"batch_size: expected {expected}, found {recipe.batch_size}")
+        parts, processes = self.gradient_accumulation_steps or 1, distributed.world_size()
+        own, rest = divmod(recipe.batch_size, processes)
+        if rest:
+            raise ValueError(f"batch_size: expected a multiple of the {processes} processes")
         if parts > own:
-            expected = f"at most the {own} images of a process"
-            raise ValueError(f"gradient_accumulation_steps: expected {expected}, found {parts}")
-        check_compile(self.compile, device, is_split=processes * parts > 1)
+            raise ValueError(f"gradient_accumulation_steps: expected at most {own}, found {parts}")
+        # The memory of CUDA graphs is used again by the next part of a batch.
+        if self.compile in GRAPH_MODES and processes * parts > 1:
+            raise ValueError(f"compile: {self.compile} takes one process, and batches in one part")
+        if self.compile:
+            check_compile(self.compile, device)
 
 
 @dataclass
@@ -129,11 +130,9 @@ class History:
     Attributes:
         steps, loss, lr: a number for each step, steps counted from 0; the rate that it was made at.
         eval_steps, test_accuracy, test_loss: of each test, after so many steps.
-        images_per_second: of training alone, without tests and files and without the first step of
-            each process, which compiles: ``timed_steps`` in ``timed_seconds``.
-        seconds: of training alone, with those first steps.
+        seconds: of training alone, without tests and files.
+        images_per_second: the same, of this process, without its first step, which compiles.
         wall_seconds: with tests and files too; of a run that was killed, from its last state on.
-        skipped_steps: of fp16, those whose gradient was infinite: they changed no weight.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -145,21 +144,14 @@ class History:
     images_per_second: float = 0.0
     seconds: float = 0.0
     wall_seconds: float = 0.0
-    timed_steps: int = 0
-    timed_seconds: float = 0.0
-    skipped_steps: list[int] = field(default_factory=list)
 
-    def lines(self, first_step: int = 0, first_test: int = 0) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl from some step and test on, where steps count from 1."""
-        measured = zip(self.steps, self.loss, self.lr, strict=True)
-        scored = zip(self.eval_steps, self.test_accuracy, self.test_loss, strict=True)
-        steps: list[dict[str, Any]] = []
-        for step, loss, lr in measured:
-            skipped = {"skipped": True} if step in self.skipped_steps else {}
-            steps.append({"step": step + 1, "loss": loss, "lr": lr} | skipped)
-        tests = [{"step": n, "test_accuracy": a, "test_loss": loss} for n, a, loss in scored]
-        # A step before the test that follows it.
-        return sorted(steps[first_step:] + tests[first_test:], key=lambda line: line["step"])
+    def lines(self) -> list[dict[str, Any]]:
+        """Those of metrics.jsonl, where steps count from 1: a step before the test after it."""
+        steps = zip(self.steps, self.loss, self.lr, strict=True)
+        tests = zip(self.eval_steps, self.test_accuracy, self.test_loss, strict=True)
+        made = [{"step": step + 1, "loss": loss, "lr": lr} for step, loss, lr in steps]
+        scored = [{"step": n, "test_accuracy": a, "test_loss": loss} for n, a, loss in tests]
+        return sorted([*made, *scored], key=lambda line: line["step"])
 
 
 class Run:
@@ -175,8 +167,8 @@ class Run:
         self.recipe, self.options = recipe, options
         self.device = pick_device(options.device)
         self.precision = pick_precision(self.device, options.precision)
-        self.first, folder = distributed.rank() == 0, options.output_dir
-        self.folder = Path(folder) if self.first and folder is not None else None
+        self.is_first = distributed.rank() == 0
+        self.folder = Path(options.output_dir) if self.is_first and options.output_dir else None
         self.settings: dict[str, Any] = {
             "recipe": asdict(recipe),
             "model": asdict(model.config),
@@ -197,33 +189,24 @@ class Run:
         if options.compile:
             # Of a ninth version of a function torch makes no code, without a word.
             torch.compiler.reset()
-            mode = options.compile if isinstance(options.compile, str) else None
+            mode = None if options.compile is True else options.compile
             self.forward = torch.compile(self.forward, mode=mode, dynamic=False)
         self.parts = options.gradient_accumulation_steps or self._parts_on_a_cpu()
         self.history = History()
         self.step = self.started_at = 0
-        self.good_step: int | None = None
         # The signal that asks this process to stop; and whether any process was asked.
         self.asked, self.stopping = 0, False
         self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
         self.bar = tqdm(disable=True)
         self._measured: list[tuple[int, float, Tensor, Tensor]] = []
-        self._logged = (0, 0)
+        self._timed_steps, self._timed_seconds = 0, 0.0
         self._clock = self._began = time.perf_counter()
 
     def _parts_on_a_cpu(self) -> int:
         image = activation_bytes(self.model.config, self.precision, "cpu")
         own = self.recipe.batch_size // distributed.world_size()
         parts = math.ceil(own / max(1, CPU_ACTIVATIONS // image))
-        if self.device.type != "cpu" or parts == 1:
-            return 1
-        if self.first:
-            print(f"a batch goes in {parts} parts, of at most 4 GB of activations")
-        return parts
-
-    def parameter_groups(self) -> Iterator[dict[str, Any]]:
-        """Those of all optimisers."""
-        return (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        return parts if self.device.type == "cpu" else 1
 
     def is_due(self, every: int | None) -> bool:
         """Whether something is done after this step that is done every so often, and at the end."""
@@ -251,39 +234,38 @@ class Run:
         """
         if not self._measured:
             return
-        steps, rates, *numbers = zip(*self._measured, strict=True)
+        steps, rates, *numbers = map(list, zip(*self._measured, strict=True))
         losses, norms = torch.stack([torch.stack(some) for some in numbers]).tolist()
         seconds = time.perf_counter() - self._clock
         self._measured = []
         *sums, asked = distributed.all_sum([*losses, float(self.asked)], self.device)
-        losses = [loss / distributed.world_size() for loss in sums]
+        losses, self.stopping = [loss / distributed.world_size() for loss in sums], asked > 0
         # With fp16 an infinite gradient is ordinary, until the scale is too small to be halved.
         may_skip = self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
         for step, loss, norm in zip(steps, losses, norms, strict=True):
             if not (math.isfinite(loss) and (math.isfinite(norm) or may_skip)):
                 raise self._diverged(step + 1, f"the loss is {loss}, its gradient's norm {norm}")
-        history, self.stopping = self.history, asked > 0
+        history = self.history
         history.steps += steps
         history.lr += rates
         history.loss += losses
-        skipped = zip(steps, norms, strict=True)
-        history.skipped_steps += [step for step, norm in skipped if not math.isfinite(norm)]
         history.seconds += seconds
-        if steps[0] != self.started_at:
-            history.timed_steps += len(steps)
-            history.timed_seconds += seconds
-        # There may be nothing but first steps to go by.
-        timed = history.timed_steps, history.timed_seconds
-        made, spent = timed if timed[0] else (len(history.steps), history.seconds)
-        history.images_per_second = made * self.recipe.batch_size / max(spent, 1e-9)
-        self._log()
+        if steps[0] == self.started_at + 1:
+            # The step before these compiled, and counts only where there is no other.
+            self._timed_steps, self._timed_seconds = 0, 0.0
+        self._timed_steps += len(steps)
+        self._timed_seconds += seconds
+        history.images_per_second = self._timed_steps * self.recipe.batch_size / self._timed_seconds
+        shown = {"loss": losses[-1], "images_per_s": round(history.images_per_second)}
+        self.bar.set_postfix(shown, refresh=False)
+        self._log(History(steps, losses, rates))
 
     def _diverged(self, step: int, what: str) -> TrainingError:
-        kept = "no state had been written yet"
-        if self.good_step is not None:
-            kept = f"the state after step {self.good_step} is good and stays in {self.folder}"
-        advice = "Start again under another name with a lower learning rate or a longer warm-up"
-        return TrainingError(f"step {step}: {what}; {kept}. {advice}")
+        kept = ""
+        if self.folder and (self.folder / STATE).exists():
+            kept = f"; {self.folder / STATE} holds the last good state"
+        advice = "start again with a lower learning rate or a longer warm-up"
+        return TrainingError(f"step {step}: {what}{kept}; {advice}")
 
     def test(self) -> None:
         """Score the weights that count on the test set, every image once, over all processes.
@@ -293,27 +275,27 @@ class Run:
         Raises:
             TrainingError: the loss is not finite.
         """
+        weights, history = self.average or self.model, self.history
         own = slice(distributed.rank(), None, distributed.world_size())
         images, labels = self.data.x_test[own], self.data.y_test[own]
-        weights, options, history = self.average or self.model, self.options, self.history
         right = loss = count = 0.0
         if len(labels):
-            size, kind = options.eval_batch_size, self.precision
+            size, kind = self.options.eval_batch_size, self.precision
             scores = evaluate(weights, images, labels, batch_size=size, precision=kind)
             count = scores.num_images
             right, loss = round(scores.accuracy * count), scores.loss * count
         right, loss, count = distributed.all_sum([right, loss, count], self.device)
         if not math.isfinite(loss):
             raise self._diverged(self.step, f"the loss on the test images is {loss} after it")
+        accuracy = right / count
         history.eval_steps.append(self.step)
-        history.test_accuracy.append(right / count)
+        history.test_accuracy.append(accuracy)
         history.test_loss.append(loss / count)
-        self._log()
-        if self.folder and history.test_accuracy[-1] == max(history.test_accuracy):
+        self._log(History([], [], [], [self.step], [accuracy], [loss / count]))
+        if self.folder and accuracy == max(history.test_accuracy):
             save_npz(weights, self.folder / "best.npz")
         if not self.bar.disable:
-            accuracy = f"test accuracy {history.test_accuracy[-1]:.4f}"
-            self.bar.write(f"step {self.step}: loss {history.loss[-1]:.4f}, {accuracy}")
+            self.bar.write(f"step {self.step}: test accuracy {accuracy:.4f}")
         self._clock = time.perf_counter()
 
     def save(self) -> None:
@@ -342,31 +324,28 @@ class Run:
             }
             with replacing(self.folder / STATE) as file:
                 torch.save(state, file)
-            self.good_step = self.step
         self._clock = time.perf_counter()
 
     def stop_if_asked(self) -> None:
         """Raise ``Stopped``, with the state written, if a signal asked for it."""
         if self.stopping and self.step < self.recipe.num_steps:
             self.save()
-            kept = f"; {self.folder / STATE} holds it" if self.folder else ""
-            stopped = f"stopped after step {self.step} of {self.recipe.num_steps}{kept}"
+            stopped = f"stopped after step {self.step} of {self.recipe.num_steps}"
             raise Stopped(stopped, self.asked or signal.SIGTERM)
 
     def resume(self) -> None:
-        """Go on from the state, if it is there; process 0 reads it for all.
+        """Go on from the state, if it is there; each process reads it.
 
         Raises:
             ValueError: it is damaged, or of a run with other settings.
         """
-        path = self.folder / STATE if self.folder else None
-        saved = distributed.broadcast(_read_state(path) if path and path.exists() else None)
-        if saved is None:
+        path = Path(self.options.output_dir or "") / STATE
+        if not path.exists():
             return
+        saved = _read_state(path)
         if differing := _differences(saved["settings"], self.settings):
-            found = "; ".join(differing)
             hint = "resume with what is there, or start a run under another name"
-            raise ValueError(f"{path}: the run there has other settings: {found}; {hint}")
+            raise ValueError(f"{path}: the run has other settings: {'; '.join(differing)}; {hint}")
         self.model.load_state_dict(saved["model"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
@@ -374,7 +353,7 @@ class Run:
             self.average.load_state_dict(saved["average"])
         self.scaler.load_state_dict(saved["scaler"])
         self.history = History(**saved["history"])
-        self.step = self.started_at = self.good_step = saved["step"]
+        self.step = self.started_at = saved["step"]
         self._began -= self.history.wall_seconds
         # Another number of parts adds up, and draws, in another order.
         self.parts = self.options.gradient_accumulation_steps or saved["parts"]
@@ -383,33 +362,20 @@ class Run:
         """Write the settings and what was measured before; a killed run's later lines go."""
         if self.folder is None:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         # Nobody else writes here, so whoever began these files is no more.
         for left in self.folder.glob(".*.tmp"):
             left.unlink(missing_ok=True)
         data = {"name": self.data.name, **self.settings["data"]}
         about = {"torch": torch.__version__, "device": describe_device(self.device)}
-        config = {**self.settings, "data": data, **about, "classes": list(self.data.classes)}
+        config = {**self.settings, **about, "data": data, "classes": data["classes"]}
         write_text(self.folder / "config.json", json.dumps(config, indent=1) + "\n")
         lines = [json.dumps(line) + "\n" for line in self.history.lines()]
         write_text(self.folder / "metrics.jsonl", "".join(lines))
-        self._logged = len(self.history.steps), len(self.history.eval_steps)
-        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
 
-    def _log(self) -> None:
-        """Show and write what is new in the history."""
-        history = self.history
-        lines = history.lines(*self._logged)
-        self._logged = len(history.steps), len(history.eval_steps)
-        shown = {"loss": history.loss[-1], "images_per_s": round(history.images_per_second)}
-        self.bar.set_postfix(shown, refresh=False)
+    def _log(self, new: History) -> None:
         if self.folder is not None:
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
-            for line in lines:
-                for name in _BOARD.keys() & line.keys():
-                    self.board.add_scalar(_BOARD[name], line[name], line["step"])
+                file.writelines(json.dumps(line) + "\n" for line in new.lines())
         self._clock = time.perf_counter()
 
     def finish(self) -> None:
@@ -421,26 +387,31 @@ class Run:
         self.model.eval()
         if self.folder is None:
             return
-        self.board.close()
         save_npz(self.model, self.folder / "model.npz")
         write_text(self.folder / "history.json", json.dumps(asdict(history)))
-        tests = history.eval_steps, history.test_accuracy
+        measured = history.steps, history.loss, history.eval_steps, history.test_accuracy
         try:
             from mixer import drawing
 
-            chance = 1 / len(self.data.classes)
-            figure = drawing.training(history.steps, history.loss, *tests, chance=chance)
+            figure = drawing.training(*measured, chance=1 / len(self.data.classes))
             drawing.save_figure(figure, self.folder / "curves.png")
         except Exception as error:  # The results are written; matplotlib may raise anything.
             warnings.warn(f"{self.folder}: no curves.png ({format_error(error)})", stacklevel=3)
 
 
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The settings that differ, each in words."""
+    found = []
+    for name, value in now.items():
+        if isinstance(value, dict):
+            found += _differences(then.get(name, {}), value)
+        elif then.get(name) != value:
+            found.append(f"{name}: {then.get(name)} there, {value} now")
+    return found
+
+
 def train(
-    model: MlpMixer,
-    data: ImageData,
-    recipe: Recipe,
-    options: Options | None = None,
-    **changes: Any,
+    model: MlpMixer, data: ImageData, recipe: Recipe, options: Options | None = None, **changes: Any
 ) -> History:
     """Train ``model`` in place and return what was measured.
 
@@ -477,7 +448,7 @@ def train(
         if options.resume:
             run.resume()
         run.open_folder()
-        hidden = not (options.progress and run.first)
+        hidden = not (options.progress and run.is_first)
         look = {"unit": "step", "dynamic_ncols": True, "mininterval": 1.0, "disable": hidden}
         run.bar = tqdm(train_steps(run), total=recipe.num_steps, initial=run.step, **look)
         stack.enter_context(_signals_noted(run))
@@ -495,10 +466,7 @@ def train(
 
 
 def finetune(
-    model: MlpMixer,
-    data: ImageData,
-    recipe: str | Recipe = "cifar10-100_500",
-    **options: Any,
+    model: MlpMixer, data: ImageData, recipe: str | Recipe = "cifar10-100_500", **options: Any
 ) -> History:
     """Fine-tune ``model`` in place: ``train`` with a recipe by name.
 
@@ -516,24 +484,17 @@ def finetune(
 
 def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe) -> None:
     if other := {p.dtype for p in model.parameters()} - {torch.float32}:
-        hint = "model.float() makes them such, and precision says what is computed in"
+        hint = "precision= says what is computed in"
         raise ValueError(f"model: expected float32 weights, found {other.pop()}; {hint}")
     needed, there = len(data.classes), model.config.num_classes
     if needed > there:
-        hint = f"make the model with num_classes={needed}"
-        raise ValueError(f"classes: {data.name} has {needed}, the head only {there}; {hint}")
+        raise ValueError(f"model: expected {needed} classes, as {data.name} has, found {there}")
     for rate in ("dropout", "stochastic_depth"):
         wanted, built = getattr(recipe, rate), getattr(model.config, rate)
         if wanted not in (0, built):
             raise ValueError(f"{rate}: expected a model built with {wanted}, found {built}")
-    used = data.y_train[: int(len(data.y_train) * recipe.train_fraction)]
-    if not len(used) or not len(data.y_test):
-        found = f"{len(used)} to train on, {len(data.y_test)} to test"
-        raise ValueError(f"data: expected images, found {found}")
-    if unseen := set(data.y_train.tolist()) - set(used.tolist()):
-        names = ", ".join(data.classes[label] for label in sorted(unseen))
-        share = f"the first {recipe.train_fraction:.0%} of the training images hold none of {names}"
-        warnings.warn(f"train_fraction: {share}", stacklevel=3)
+    if not int(len(data.y_train) * recipe.train_fraction):
+        raise ValueError(f"train_fraction: {recipe.train_fraction} leaves no image to train on")
 
 
 @contextmanager
@@ -541,44 +502,21 @@ def _own_folder(path: Path, resume: bool) -> Iterator[None]:
     """Inside, no other process writes this run; a run that is there is not overwritten."""
 
     def refuse() -> None:
-        hint = "wait for it, or choose another name"
-        raise ValueError(f"{path}: another process is at work on this run; {hint}")
+        raise ValueError(f"{path}: another process is at work on this run; choose another name")
 
     check_writable(path, "run folder")
     with locked(path / f".{STATE}.lock", refuse):
-        # A version before this one wrote state.npz, and alone can go on with it.
-        held = [name for name in (STATE, "state.npz", "model.npz") if (path / name).exists()]
-        if held and not (resume and held[0] == STATE):
-            hint = "resume goes on with it, " if held[0] == STATE else ""
-            raise ValueError(
-                f"{path}: holds a run ({held[0]}); {hint}another name starts a new one"
-            )
+        if (path / STATE).exists() and not resume:
+            raise ValueError(f"{path}: holds a run; resume it, or choose another name")
         yield
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # of many kinds
-            hint = "start again under another name"
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"{path}: damaged ({reason}); {hint}") from error
-
-
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The settings that differ, each as ``name: then, now``."""
-    found = []
-    for name in {**saved, **now}:
-        before, value = saved.get(name), now.get(name)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            found += _differences(before, value, f"{name}.")
-        elif before != value:
-            # Of a check sum there is nothing to read.
-            is_sum = name.endswith("sha256")
-            values = "another one" if is_sum else f"{before} there, {value} now"
-            found.append(f"{prefix}{name}: {values}")
-    return found
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: damaged ({reason}); choose another name") from error
 
 
 @contextmanager
@@ -591,17 +529,15 @@ def _signals_noted(run: Run) -> Iterator[None]:
             raise Stopped("stopped at once", signum)
         run.asked = signum
 
-    handlers: dict[int, Any] = {}
-    # Windows lacks some of them, and outside the main thread none arrives.
-    if threading.current_thread() is threading.main_thread():
-        known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        handlers = {number: signal.getsignal(number) for number in known}
-    # Those that are ignored stay so, as ``nohup`` wants.
-    handlers = {n: handler for n, handler in handlers.items() if handler != signal.SIG_IGN}
+    before: dict[int, Any] = {}
+    # Outside the main thread no signal arrives, and Windows lacks some.
+    is_main = threading.current_thread() is threading.main_thread()
+    for number in [getattr(signal, name, None) for name in SIGNALS if is_main]:
+        # One that is ignored stays so, as ``nohup`` wants.
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, ask)
     try:
-        for number in handlers:
-            signal.signal(number, ask)
         yield
     finally:
-        for number, handler in handlers.items():
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -51,7 +51,6 @@ with distributed.joined(torch.device("cpu")):
             mark.write_text("was here")
         assert mark.exists()
     assert distributed.all_sum([1.0, distributed.rank()], torch.device("cpu")) == [2.0, 1.0]
-    assert distributed.broadcast({"rank": distributed.rank()}) == {"rank": 0}
     model = tiny_model(seed=5 if what == "resume" else 0)
     parts = {"eval_every": 3, "gradient_accumulation_steps": 2}
     try:
@@ -103,27 +102,9 @@ def test_two_processes_train_stop_and_go_on_as_one(tmp_path):
             np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
 
 
-@gloo
-@pytest.mark.slow
-def test_an_error_of_all_ends_all_with_their_lines(tmp_path):
-    command = [
-        "-m",
-        "mixer.train",
-        "--name",
-        "try",
-        "--output_dir",
-        str(tmp_path),
-        "--device",
-        "cpu",
-    ]
-    with pytest.raises(AssertionError) as caught:
-        two_processes(*command, "--model_type", "Mixer-Nano_4", "--train_batch_size", "5")
-    assert "batch_size: expected a multiple of the 2 processes, found 5" in str(caught.value)
-
-
 def test_a_single_process_needs_no_other(monkeypatch):
     assert (distributed.world_size(), distributed.rank()) == (1, 0)
-    assert distributed.all_sum([1, 2.5], CPU) == [1, 2.5] and distributed.broadcast("a") == "a"
+    assert distributed.all_sum([1, 2.5], CPU) == [1, 2.5]
     assert distributed.own_slice(12) == slice(0, 12)
     with distributed.joined(CPU), distributed.main_process_first():
         assert not dist.is_initialized()
@@ -186,7 +167,7 @@ def test_processes_share_out_a_test_and_agree(data, monkeypatch):
     assert not os.path.exists("not")
 
     def full(*_, **__):
-        raise torch.OutOfMemoryError("no memory")
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("mixer.train.loop.F.cross_entropy", full)
     match = r"^out of memory with 4 images at a time; try --gradient_accumulation_steps 2$"

@@ -75,24 +75,3 @@ def test_a_run_killed_twice_ends_with_the_same_bytes(tmp_path):
     for file in ("model.npz", "best.npz", "metrics.jsonl"):
         assert (killed / file).read_bytes() == (tmp_path / "whole" / name / file).read_bytes(), file
     assert not list(killed.glob(".*.tmp"))
-    board = killed / "tensorboard"
-    assert len(list(board.iterdir())) == 3
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs nohup")
-def test_under_nohup_a_closed_terminal_ends_no_run(tmp_path):
-    code = (
-        "import os, signal\n"
-        "from helpers import SHORT, make_data, run, tiny_model\n"
-        "from mixer.train.run import Run\n"
-        "note = Run.note\n"
-        "def closed(running, *measured):\n"
-        "    note(running, *measured)\n"
-        "    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "Run.note = closed\n"
-        "print(len(run(tiny_model(), make_data(), SHORT).loss))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = ["nohup", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
-    assert done.stdout.strip() == "6", done.stderr

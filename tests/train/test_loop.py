@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SHORT, needs_muon, official_schedule, rich, run, same_weights, tiny_model
+from helpers import (
+    DROPPING,
+    SHORT,
+    needs_muon,
+    official_schedule,
+    rich,
+    run,
+    same_weights,
+    tiny_model,
+)
 
 import mixer
 from mixer.data import load_data, normalize
@@ -16,7 +25,6 @@ from mixer.train.loop import train_steps
 from mixer.train.run import Run
 
 OPTIONS = Options(device="cpu", precision="fp32", progress=False)
-INFINITE = replace(SHORT, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e30)
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
@@ -104,17 +112,6 @@ def test_a_batch_in_parts_is_the_same_batch(data, parts):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_label_smoothing_is_torch_s(data):
-    recipe = replace(SHORT, label_smoothing=0.2, augmentation="none", num_steps=1, warmup_steps=1)
-    model = tiny_model()
-    rows = batch_indices(30, 12, 0, recipe.seed)
-    logits = model(normalize(data.x_train[rows]))
-    expected = F.cross_entropy(logits, data.y_train[rows], label_smoothing=0.2).item()
-    plain = F.cross_entropy(logits, data.y_train[rows]).item()
-    assert run(model, data, recipe).loss[0] == pytest.approx(expected, rel=1e-5)
-    assert abs(plain - expected) > 1e-3
-
-
 def test_averaged_weights_are_what_remains(data):
     recipe = replace(SHORT, num_steps=3, warmup_steps=0, ema_decay=0.75)
     averaged = tiny_model()
@@ -149,8 +146,7 @@ def test_a_loss_that_is_not_finite_is_named_however_late_it_is_read(data, monkey
     poisoned(monkeypatch, 4, float("nan"))
     running = Run(tiny_model(), data, SHORT, OPTIONS)
     running.read_every = every
-    match = r"^step 4: the loss is nan, .*; no state had been written yet\. Start again under"
-    with pytest.raises(TrainingError, match=match):
+    with pytest.raises(TrainingError, match=r"^step 4: the loss is nan, .* nan; start again"):
         list(train_steps(running))
     assert running.history.steps == ([0, 1, 2] if every == 1 else [0])
 
@@ -158,9 +154,7 @@ def test_a_loss_that_is_not_finite_is_named_however_late_it_is_read(data, monkey
 def test_the_last_state_is_good_and_goes_on(data, tmp_path, monkeypatch):
     options = {"output_dir": tmp_path, "save_every": 1}
     poisoned(monkeypatch, 4, float("inf"))
-    with pytest.raises(
-        TrainingError, match=r"^step 4: .*; the state after step 3 is good and stays"
-    ):
+    with pytest.raises(TrainingError, match=r"^step 4: .*state\.pt holds the last good state"):
         run(tiny_model(), data, **options)
     monkeypatch.undo()
     whole, resumed = tiny_model(), tiny_model(seed=5)
@@ -184,22 +178,9 @@ def test_a_state_that_is_not_finite_is_never_written(data, tmp_path, monkeypatch
         save(running)
 
     monkeypatch.setattr(Run, "save", spoilt)
-    with pytest.raises(TrainingError, match=r"^step 4: a weight is not finite after it; the state"):
-        run(
-            tiny_model(config=replace(tiny_model().config, stochastic_depth=0.3)),
-            data,
-            rich("adamw"),
-            output_dir=tmp_path,
-            save_every=2,
-        )
+    with pytest.raises(TrainingError, match=r"^step 4: a weight is not finite after it; "):
+        run(tiny_model(config=DROPPING), data, rich("adamw"), output_dir=tmp_path, save_every=2)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
-
-
-def test_weights_that_overflow_leave_no_file_behind(data, tmp_path):
-    for options in ({"output_dir": tmp_path}, {}):
-        with pytest.raises(TrainingError, match=r"^step \d: .*lower learning rate"):
-            run(tiny_model(), data, INFINITE, eval_every=1, save_every=1, **options)
-    assert not list(tmp_path.glob("*.npz")) and not list(tmp_path.glob("*.pt"))
 
 
 class Halving(torch.amp.GradScaler):
@@ -219,13 +200,11 @@ def test_an_infinite_gradient_under_fp16_leaves_all_weights_as_they_were(data):
     infinite = model.head.weight.register_hook(lambda grad: grad * float("inf"))
     steps = train_steps(running)
     next(steps)
-    assert running.history.skipped_steps == [0] and running.scaler.get_scale() == 4.0
+    assert running.scaler.get_scale() == 4.0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     infinite.remove()
     next(steps)
-    assert running.history.steps == [0, 1] and running.history.skipped_steps == [0]
     assert not torch.equal(model.stem.weight, before["stem.weight"])
-    assert [line.get("skipped") for line in running.history.lines()] == [True, None]
     # A scale that is too small to be halved is no ordinary one.
     running.scaler.update(new_scale=2.0**-9)
     model.head.weight.register_hook(lambda grad: grad * float("inf"))
@@ -235,7 +214,7 @@ def test_an_infinite_gradient_under_fp16_leaves_all_weights_as_they_were(data):
 
 # As CUDA, Apple's GPUs, PyTorch's CPU allocator and Python say it.
 NO_MEMORY = [
-    torch.OutOfMemoryError("no memory"),
+    torch.OutOfMemoryError("CUDA out of memory"),
     RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     MemoryError(),
@@ -282,16 +261,11 @@ def test_a_full_memory_that_parts_do_not_help_is_said(data, monkeypatch):
         run(tiny_model(), data)
 
 
-def test_on_a_cpu_parts_hold_four_gigabytes(data, monkeypatch, capsys):
+def test_on_a_cpu_parts_hold_four_gigabytes(data, monkeypatch):
     image = mixer.cost.activation_bytes(tiny_model().config, "fp32", "cpu")
     for most, parts in ((12 * image, 1), (12 * image - 1, 2), (5 * image, 3), (image / 2, 12)):
         monkeypatch.setattr(run_module, "CPU_ACTIVATIONS", most)
         assert Run(tiny_model(), data, SHORT, OPTIONS).parts == parts
-        said = capsys.readouterr().out
-        assert (f"a batch goes in {parts} parts" in said) == (parts > 1)
-    assert (
-        Run(tiny_model(), data, SHORT, replace(OPTIONS, gradient_accumulation_steps=2)).parts == 2
-    )
 
 
 def test_speed_leaves_out_the_first_step_of_a_process(data, monkeypatch):
@@ -319,7 +293,7 @@ def test_speed_leaves_out_the_first_step_of_a_process(data, monkeypatch):
     assert running.history.images_per_second == 12 / 100
     assert list(steps) == [2, 3, 4]
     assert running.history.images_per_second == 3 * 12 / 4
-    assert (running.history.seconds, running.history.timed_seconds) == (104, 4)
+    assert running.history.seconds == 104
 
 
 @pytest.mark.slow

@@ -1,12 +1,9 @@
 """A run: what is refused, its folder, its state, resuming, stopping."""
 
 import json
-import os
 import pickle
 import random
 import signal
-import threading
-import warnings
 from dataclasses import asdict, replace
 
 import pytest
@@ -16,7 +13,7 @@ from helpers import DROPPING, SHORT, TINY, Rank, needs_muon, rich, run, same_wei
 
 import mixer
 from mixer.data import UnreadablePhoto
-from mixer.train import Options, TrainingError, evaluate, finetune, train
+from mixer.train import Options, evaluate, finetune, train
 from mixer.train import run as run_module
 from mixer.train.loop import train_steps
 from mixer.train.run import READ_EVERY, Run, Stopped
@@ -46,14 +43,10 @@ def stop_at(monkeypatch, step, signum=signal.SIGINT):
 
 BAD_OPTIONS = [
     ({"eval_every": 0}, "eval_every: expected a positive integer, found 0"),
-    ({"save_every": -1}, "save_every: expected a positive integer, found -1"),
-    ({"eval_batch_size": 0}, "eval_batch_size: expected"),
-    ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps: expected a pos.* 1.5"),
-    ({"gradient_accumulation_steps": 13}, "expected at most the 12 images of a process, found 13"),
+    ({"gradient_accumulation_steps": 13}, "gradient_accumulation_steps: .* 12, found 13"),
     ({"precision": "fp8"}, "precision: expected"),
-    ({"device": "gpu"}, "device: expected"),
-    ({"compile": "blocks"}, "compile: expected one of"),
-    ({"compile": "max-autotune", "gradient_accumulation_steps": 2}, "compile: expected default"),
+    ({"device": "gpu"}, "device: "),
+    ({"compile": "max-autotune", "gradient_accumulation_steps": 2}, "compile: max-autotune takes"),
 ]
 
 
@@ -69,11 +62,10 @@ def test_what_does_not_fit_together_is_refused_before_the_first_step(data, tmp_p
     small = tiny_model(config=replace(TINY, num_classes=2))
     empty = replace(data, x_train=data.x_train[:1], y_train=data.y_train[:1])
     bad = [
-        (small, data, SHORT, "classes: tiny has 3, the head only 2; .*num_classes=3"),
+        (small, data, SHORT, "expected 3 classes, as tiny has, found 2"),
         (tiny_model(), data, replace(SHORT, dropout=0.1), "dropout: .* with 0.1, found 0"),
-        (tiny_model(), empty, replace(SHORT, train_fraction=0.9), "data: .* found 0 to train on"),
+        (tiny_model(), empty, replace(SHORT, train_fraction=0.9), "train_fraction: 0.9 leaves no"),
         (tiny_model().to(torch.bfloat16), data, SHORT, r"float32 weights, found torch\.bfloat16"),
-        (tiny_model().half(), data, SHORT, r"float32 weights, found torch\.float16; model\.float"),
     ]
     monkeypatch.setattr(run_module, "train_steps", lambda running: pytest.fail("a step"))
     for model, images, recipe, match in bad:
@@ -83,18 +75,8 @@ def test_what_does_not_fit_together_is_refused_before_the_first_step(data, tmp_p
     with pytest.raises(ValueError, match="recipe: expected one of"):
         finetune(tiny_model(), data, "fast")
     Rank(monkeypatch, 5)
-    with pytest.raises(ValueError, match=r"batch_size: expected a multiple of the 5 .* found 12"):
+    with pytest.raises(ValueError, match="batch_size: expected a multiple of the 5"):
         run(tiny_model(), data)
-
-
-def test_classes_that_are_left_out_are_said(data):
-    order = data.y_train.argsort()
-    by_class = replace(data, x_train=data.x_train[order], y_train=data.y_train[order])
-    with pytest.warns(UserWarning, match="first 60% of the training images hold none of c"):
-        run(tiny_model(), by_class, replace(SHORT, train_fraction=0.6))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run(tiny_model(), by_class, replace(SHORT, train_fraction=0.7, num_steps=2))
 
 
 def test_the_folder_of_a_run(data, tmp_path):
@@ -103,7 +85,7 @@ def test_the_folder_of_a_run(data, tmp_path):
     history = run(model, data, output_dir=tmp_path, eval_every=4, save_every=5)
     assert torch.equal(torch.get_rng_state(), before)
     there = {path.name for path in tmp_path.iterdir()}
-    assert there == FILES | {"curves.png", "tensorboard", ".state.pt.lock"}
+    assert there == FILES | {"curves.png", ".state.pt.lock"}
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["recipe"] == asdict(SHORT) and config["classes"] == ["a", "b", "c"]
     assert config["data"]["name"] == "tiny" and config["data"]["train_images"] == 30
@@ -121,14 +103,7 @@ def test_the_folder_of_a_run(data, tmp_path):
     assert history.test_loss[-1] == pytest.approx(scores.loss, rel=1e-6)
     assert same_weights(mixer.from_npz(tmp_path / "model.npz"), model)
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert 0 < history.timed_seconds < history.seconds < history.wall_seconds
-
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.step for event in board.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
-    assert [event.value for event in board.Scalars("train/lr")] == pytest.approx(history.lr)
-    assert [event.step for event in board.Scalars("test/accuracy")] == [4, 6]
+    assert 0 < history.seconds < history.wall_seconds < 60
 
 
 def test_the_best_weights_are_the_last_of_the_most_accurate(data, tmp_path, monkeypatch):
@@ -170,8 +145,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, cap
     # The number of parts is in the state: dropped blocks are drawn for each part.
     stop_at(monkeypatch, 3)
     folder = tmp_path / "parts"
-    match = rf"^stopped after step 3 of 7; {folder / 'state.pt'} holds it$"
-    with pytest.raises(Stopped, match=match) as caught:
+    with pytest.raises(Stopped, match=r"^stopped after step 3 of 7$") as caught:
         run(tiny_model(config=DROPPING), data, recipe, output_dir=folder, **options)
     assert caught.value.status == 130 and not (folder / "model.npz").exists()
     assert torch.load(folder / "state.pt", weights_only=True)["step"] == 3
@@ -183,12 +157,11 @@ def test_a_stopped_run_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, cap
     found = run(resumed, data, recipe, output_dir=folder, resume=True, **options)
     assert same_weights(whole, resumed) and found.loss == expected.loss
     assert found.test_accuracy == expected.test_accuracy and found.steps == list(range(7))
-    assert 0 < found.timed_steps < 7 == len(found.loss)
     for file in ("metrics.jsonl", "model.npz", "best.npz"):
         assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
     assert not list(folder.glob(".*.tmp"))
     # What has ended is neither made again nor overwritten.
-    with pytest.raises(ValueError, match=r"holds a run \(state\.pt\); resume goes on with it, ano"):
+    with pytest.raises(ValueError, match="holds a run; resume it, or choose"):
         run(tiny_model(config=DROPPING), data, recipe, output_dir=folder)
     ended = tiny_model(6, DROPPING)
     assert run(ended, data, recipe, output_dir=folder, resume=True, **options).loss == expected.loss
@@ -205,7 +178,7 @@ def test_the_number_of_parts_goes_on_unless_it_is_asked_for(data, tmp_path, monk
         options = Options("cpu", "fp32", gradient_accumulation_steps=asked, output_dir=tmp_path)
         running = Run(tiny_model(), data, SHORT, options)
         running.resume()
-        assert (running.parts, running.step, running.good_step) == (parts, 2, 2)
+        assert (running.parts, running.step) == (parts, 2)
 
 
 def test_other_settings_do_not_go_on(data, tmp_path):
@@ -213,13 +186,8 @@ def test_other_settings_do_not_go_on(data, tmp_path):
     more = {"output_dir": tmp_path, "resume": True}
     turned = replace(data, y_test=data.y_test.flip(0))
     others = [
-        (
-            (data, replace(SHORT, learning_rate=0.5)),
-            {},
-            r"learning_rate: 0\.03 there, 0\.5 now; re",
-        ),
-        ((data, replace(SHORT, num_steps=9)), {}, "num_steps: 6 there, 9 now"),
-        ((turned, SHORT), {}, r"data\.test_sha256: another one; resume with what is there, or"),
+        ((data, replace(SHORT, learning_rate=0.5)), {}, r"learning_rate: 0\.03 there, 0\.5 now"),
+        ((turned, SHORT), {}, r"test_sha256: \w+ there, \w+ now; resume with what is there, or"),
         ((data, SHORT), {"origin": "another"}, "origin: a file there, another now"),
     ]
     for (images, recipe), changed, match in others:
@@ -237,18 +205,9 @@ def test_a_damaged_state_is_refused_in_a_line_and_nothing_is_unpickled(data, tmp
     cut = [good[: dice.randrange(len(good))] for _ in range(10)]
     for content in (b"", b"hello", *cut, pickle.dumps(Options)):
         state.write_bytes(content)
-        with pytest.raises(ValueError, match=r"state\.pt: damaged \(.*start again") as caught:
+        with pytest.raises(ValueError, match=r"state\.pt: damaged \(.*choose an") as caught:
             run(tiny_model(), data, output_dir=tmp_path, resume=True)
         assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["state.npz", "model.npz"])
-def test_a_run_of_an_earlier_version_is_not_overwritten(data, tmp_path, name):
-    (tmp_path / name).write_bytes(b"")
-    for resume in (False, True):
-        with pytest.raises(ValueError, match=rf"holds a run \({name}\); another name starts a new"):
-            run(tiny_model(), data, output_dir=tmp_path, resume=resume)
-    assert {path.name for path in tmp_path.iterdir()} == {name, ".state.pt.lock"}
 
 
 def test_the_second_of_two_runs_in_a_folder_is_refused(data, tmp_path):
@@ -268,7 +227,7 @@ def test_signals_finish_the_step_and_leave_a_state(data, tmp_path, monkeypatch, 
     number = getattr(signal, name)
     before = signal.getsignal(number)
     stop_at(monkeypatch, 2, number)
-    with pytest.raises(Stopped, match=r"^stopped after step 2 of 6; ") as caught:
+    with pytest.raises(Stopped, match=r"^stopped after step 2 of 6") as caught:
         run(tiny_model(), data, output_dir=tmp_path)
     assert caught.value.status == 128 + number and signal.getsignal(number) == before
     assert len(lines_of(tmp_path)) == 2
@@ -299,14 +258,6 @@ def test_the_second_signal_stops_at_once(data, monkeypatch):
     with pytest.raises(Stopped, match=r"^stopped at once") as caught:
         run(tiny_model(), data)
     assert caught.value.status == 143
-
-
-def test_a_run_in_another_thread_leaves_signals_alone(data):
-    histories = []
-    thread = threading.Thread(target=lambda: histories.append(run(tiny_model(), data)))
-    thread.start()
-    thread.join()
-    assert len(histories[0].loss) == 6
 
 
 def test_a_photo_that_breaks_off_stops_the_run_after_its_state(data, tmp_path, monkeypatch):
@@ -343,17 +294,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(data, tmp_path, monkeypatch
 def test_the_bar_shows_tests(data, capsys):
     train(tiny_model(), data, SHORT, device="cpu", precision="fp32", eval_every=3)
     said = capsys.readouterr()
-    assert said.out.count("test accuracy") == 2 and "step 3: loss " in said.out
+    assert said.out.count("test accuracy") == 2 and "step 3: test" in said.out
     assert "6/6" in said.err and "images_per_s" in said.err
     run(tiny_model(), data)
     assert capsys.readouterr() == ("", "")
-
-
-def test_a_loss_on_the_test_images_that_is_not_finite_keeps_no_best_weights(data, tmp_path):
-    model = tiny_model()
-    spoilt = replace(data, x_test=data.x_test.clone())
-    with torch.no_grad():
-        model.head.weight.fill_(3e38)
-    with pytest.raises(TrainingError):
-        run(model, spoilt, replace(SHORT, learning_rate=0.0), output_dir=tmp_path, eval_every=1)
-    assert not (tmp_path / "best.npz").exists() and os.listdir(tmp_path)

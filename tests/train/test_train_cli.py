@@ -3,22 +3,18 @@
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import fields, replace
 
 import pytest
 import torch
-from helpers import NANO, ROOT, same_weights
+from helpers import NANO, same_weights
 
 import mixer
-from mixer.config import get_config
 from mixer.train import RECIPES, Recipe, TrainingError, cli
-from mixer.train.run import Run, Stopped
+from mixer.train.run import Stopped
 
 FROZEN = ("--learning_rate", 0.0)
 CHECKPOINT = mixer.bundled("Mixer-Nano_4")
@@ -40,8 +36,8 @@ def test_from_its_flags_to_its_files(command, capsys):
     there = ("--pretrained_dir", CHECKPOINT, "--learning_rate", 0.01)
     assert command(*NANO, *there, "--eval_every", 2) == 0
     said = capsys.readouterr().out
-    assert "a new head of 10 classes in place of the checkpoint's of 200\n" in said
-    assert re.search(r"digits-1_3: test accuracy 0\.\d{4} over all 20 test images, \d+ s of", said)
+    assert "a new head of 10 classes in place of that of 200\n" in said
+    assert re.search(r"digits-1_3: test accuracy 0\.\d{4}, \d+ s of", said)
     config = config_of(command)
     assert config["data"]["name"] == "digits" and config["recipe"]["batch_size"] == 4
     digest = hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
@@ -118,11 +114,8 @@ def test_how_a_run_is_carried_out(command, monkeypatch):
     model, recipe, options = seen.pop()
     expected = replace(RECIPES["nano-scratch-gpu"], num_steps=2000, batch_size=4)
     assert recipe == expected and model.config.stochastic_depth == 0.1
-    assert (options.eval_every, options.origin, options.compile) == (
-        200,
-        "random weights",
-        "default",
-    )
+    assert (options.eval_every, options.origin) == (200, "random weights")
+    assert options.compile is True
     assert (options.gradient_accumulation_steps, options.resume) == (2, False)
     torch.manual_seed(42)
     assert same_weights(model, mixer.create_model("Mixer-Nano_4", num_classes=10))
@@ -152,18 +145,17 @@ def test_a_head_is_kept_in_the_order_of_the_data_s_classes(command, own, capsys)
     capsys.readouterr()
     assert command(*NANO, *kept[:-1]) == 0
     said = capsys.readouterr().out
-    assert "a new head of 10 classes in place of the checkpoint's of 10; --keep_head keeps" in said
+    assert "a new head of 10 classes in place of that of 10" in said
     assert not trained(command).head.weight.any()
 
     assert command(*NANO, *kept, name="digits-0_1") == 0
-    assert "head" not in re.sub(r"/\S+", "", capsys.readouterr().out)
     assert same_weights(trained(command, "digits-0_1"), mixer.from_npz(own))
 
     record = own.with_name("config.json")
     names = json.loads(record.read_text())["classes"]
     record.write_text(json.dumps({"classes": names[3:] + names[:3]}))
     assert command(*NANO, *kept, name="digits-0_2") == 0
-    assert "the rows of the head are put in the order of the data's" in capsys.readouterr().out
+    assert "rows of the head are in the order of the data's" in capsys.readouterr().out
     for part in ("weight", "bias"):
         found = getattr(trained(command, "digits-0_2").head, part)
         rolled = getattr(mixer.from_npz(own).head, part).roll(3, 0)
@@ -171,10 +163,7 @@ def test_a_head_is_kept_in_the_order_of_the_data_s_classes(command, own, capsys)
 
     record.write_text(json.dumps({"classes": ["ten", *names[1:]]}))
     assert command(*NANO, *kept, name="digits-0_3") == 1
-    expected = (
-        f"keep_head: expected a checkpoint of the data's classes {', '.join(names)}, found ten"
-    )
-    assert expected in capsys.readouterr().err
+    assert f"expected classes {', '.join(names)}, found ten" in capsys.readouterr().err
 
     record.unlink()
     assert command(*NANO, *kept, name="digits-0_5") == 0
@@ -188,23 +177,16 @@ def test_a_head_is_kept_in_the_order_of_the_data_s_classes(command, own, capsys)
 REFUSED = [
     ("--model_type Mixer-X_16", "expected one of Mixer-S_32"),
     ("--dataset imagenet", "dataset: expected one of"),
-    ("--precision fp8", "precision: expected"),
-    ("--fp16", "fp16: expected no other precision beside it, found fp32"),
-    ("--recipe slow", "recipe: expected one of"),
+    ("--fp16", "precision: fp16 needs a CUDA device, found cpu"),
     ("--image_size 30", "multiple"),
     ("--pretrained_dir missing.npz", "missing.npz"),
-    ("--gradient_accumulation_steps 5", "at most the 4 images of a process, found 5"),
-    ("--eval_every 0", "eval_every: expected a positive integer, found 0"),
-    ("--device gpu", "device: expected cuda, cuda:1, mps, xpu or cpu, found 'gpu'"),
-    ("--num_steps 2 --warmup_steps 3", "warmup_steps: expected at most num_steps, 2, found 3"),
+    ("--num_steps 2 --warmup_steps 3", "warmup_steps: 3 of 2 num_steps"),
     ("--name ..", "name: expected the name of a folder, found '..'"),
     ("--name a/b", "name: expected the name of a folder, found 'a/b'"),
-    ("--name cifra10-1_3", "from --name cifra10-1_3, --dataset gives another"),
-    ("--model_type Mixer-S_16", "expected --pretrained_dir or --from_scratch beside Mixer-S_16"),
-    (f"--model_type Mixer-B_16 --pretrained_dir {CHECKPOINT}", "no Mixer-B_16: expected patch"),
-    (f"--from_scratch --pretrained_dir {CHECKPOINT}", "pretrained_dir: expected none for a run"),
-    ("--from_scratch --keep_head", "keep_head: expected none for a run from scratch"),
-    ("--keep_head", "keep_head: expected a checkpoint of 10 classes, as the data has, found 200"),
+    (f"--from_scratch --pretrained_dir {CHECKPOINT}", "from_scratch: expected neither"),
+    ("--from_scratch --keep_head", "from_scratch: expected neither"),
+    ("--keep_head", "keep_head: expected a checkpoint of 10 classes, found 200"),
+    (f"--model_type Mixer-S_16 --pretrained_dir {CHECKPOINT}", "patch_size 16, found 4"),
 ]
 
 
@@ -213,27 +195,6 @@ def test_bad_input_is_named_in_a_line(command, capsys, arguments, message):
     assert command(*NANO, *arguments.split()) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
-
-
-def test_the_ends_of_warm_up_and_resuming_what_is_not_there(command, capsys):
-    assert command(*NANO, "--num_steps", 1, "--warmup_steps", 1, "--resume") == 0
-    assert "no state to go on from, so the run starts at step 0" in capsys.readouterr().out
-    assert command(*NANO, "--num_steps", 1, "--warmup_steps", 1, "--resume") == 0
-    assert "no state to go on from" not in capsys.readouterr().out
-
-
-def test_a_head_of_imagenet_21k_is_not_the_one_of_imagenet(tmp_path, command, capsys):
-    found = get_config("Mixer-B_16", num_classes=21_843)
-
-    def read(path, image_size):
-        return found
-
-    cli_read, cli.read_config = cli.read_config, read
-    try:
-        assert command("--model_type", "Mixer-B_16", "--pretrained_dir", CHECKPOINT) == 1
-    finally:
-        cli.read_config = cli_read
-    assert "no Mixer-B_16: expected num_classes 1000, found 21843" in capsys.readouterr().err
 
 
 def test_how_a_run_ends_otherwise(command, monkeypatch, capsys):
@@ -256,28 +217,3 @@ def test_how_a_run_ends_otherwise(command, monkeypatch, capsys):
         monkeypatch.setattr(cli, "train", stop)
         assert command(*NANO) == status
         assert capsys.readouterr().err.startswith(said)
-
-
-def test_ctrl_c_and_going_on(command, monkeypatch):
-    note = Run.note
-
-    def interrupted(running, *measured):
-        note(running, *measured)
-        if running.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Run, "note", interrupted)
-    assert command(*NANO) == 130
-    monkeypatch.setattr(Run, "note", note)
-    assert command(*NANO, "--resume") == 0
-
-
-def test_the_module_runs_and_its_help_names_models(tmp_path):
-    command = [sys.executable, "-W", "error", "-m", "mixer.train", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT)
-    assert shown.returncode == 0, shown.stderr
-    text = " ".join(shown.stdout.split())
-    named = re.search(r"--model_type MODEL_TYPE (.*?); from scratch", text)[1].split(", ")
-    assert "Mixer-Nano_4" in named and len(named) > 4
-    for name in named:
-        get_config(name.replace("- ", "-"))
