@@ -181,21 +181,7 @@ def lab(arguments: list[str]) -> int:
         # Jupyter does not start for a user without a home, as in some containers.
         os.environ["HOME"] = os.environ["MIXER_DATA"]
     from ipykernel.kernelspec import KERNEL_NAME, write_kernel_spec
-    from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
     from jupyterlab.labapp import LabApp
-
-    class Contents(AsyncLargeFileManager):
-        """Hands notebooks out with this Python's version, for which JupyterLab marks them as
-        changed otherwise, as soon as they are opened; the file stays as it is.
-        """
-
-        async def get(self, path: str, *arguments: Any, **options: Any) -> dict[str, Any]:
-            model = await super().get(path, *arguments, **options)
-            if model["type"] == "notebook" and model["content"]:
-                language = model["content"]["metadata"].get("language_info", {})
-                if language.get("name") == "python" and "version" in language:
-                    language["version"] = platform.python_version()
-            return model
 
     notebook = notebooks[number.zfill(2)]
     ours = [
@@ -209,7 +195,6 @@ def lab(arguments: list[str]) -> int:
     if sys.platform == "linux" and not any(map(os.environ.get, screens)):
         ours.append("--no-browser")
     # WARN leaves the address with its token, and what goes wrong.
-    options = {"contents_manager_class": Contents, "allow_root": True, "log_level": "WARN"}
     with tempfile.TemporaryDirectory() as folder:
         # Before any other: this environment's kernel, and an answer to the question about news.
         write_kernel_spec(Path(folder, "kernels", KERNEL_NAME))
@@ -220,7 +205,7 @@ def lab(arguments: list[str]) -> int:
         for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
             os.environ[name] = os.pathsep.join(filter(None, (folder, os.environ.get(name))))
         print(f"JupyterLab on {notebook}; Ctrl-C twice ends it.", flush=True)
-        LabApp.initialize_server(ours + rest, **options).start()
+        LabApp.initialize_server(ours + rest, allow_root=True, log_level="WARN").start()
     return 0
 
 

@@ -41,18 +41,15 @@ def training_flops(model: MlpMixer | MixerConfig) -> int:
     return 3 * sum(flops_by_part(model).values())
 
 
-def activation_bytes(config: MixerConfig, precision: str = "fp32", device: str = "cuda") -> int:
-    """What the backward pass of one image needs, as the forward pass keeps it: bytes.
+def activation_bytes(config: MixerConfig, precision: str = "fp32") -> int:
+    """What the backward pass of one image needs on a CPU, as the forward pass keeps it: bytes.
 
     In each block both norms keep what goes in, their products what comes out; both MLPs keep their
-    hidden layer before and after the GELU. The image and the last norm's input come on top. On a
-    GPU autocast runs norms in fp32, so that with half precision they keep a copy twice as large.
+    hidden layer before and after the GELU. The image and the last norm's input come on top.
     """
     table = config.num_tokens * config.hidden_dim
     hidden = config.hidden_dim * config.tokens_mlp_dim + config.num_tokens * config.channels_mlp_dim
     height, width = config.image_hw
     size = 4 if precision == "fp32" else 2
-    # What a norm keeps, in numbers of ``size`` bytes.
-    kept = 2 * table if precision != "fp32" and device != "cpu" else table
-    blocks = config.num_blocks * (2 * kept + 2 * table + 2 * hidden)
-    return size * (config.in_channels * height * width + blocks + kept)
+    blocks = config.num_blocks * (4 * table + 2 * hidden)
+    return size * (config.in_channels * height * width + blocks + table)

@@ -44,21 +44,6 @@ COLORS = {
     "grey": "#808080",
 }
 CYCLE = [COLORS[name] for name in ("blue", "red", "green", "orange", "purple", "sky", "black")]
-# For lines that share an axes: never told apart by colour alone.
-LINE_STYLES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v")
-# The parts of a Mixer, the same in every figure. Notebook 1 calls the stem "embedding".
-PART_COLORS = {
-    "stem": COLORS["green"],
-    "embedding": COLORS["green"],
-    "token_mixing": COLORS["blue"],
-    "channel_mixing": COLORS["red"],
-    "norms": COLORS["black"],
-    "head": COLORS["purple"],
-}
-# ColorBrewer's red-blue, safe for colour-blind readers: blue < 0, white = 0, red > 0.
-DIVERGING = "RdBu_r"
-SEQUENTIAL = "viridis"
 DPI = 100
 # Inches: what fits a notebook's column.
 WIDTH = 8.0
@@ -109,16 +94,6 @@ def to_numpy(array: ArrayLike | Tensor) -> NDArray[Any]:
     values = array.detach().cpu()
     # NumPy has no bfloat16.
     return values.float().numpy() if values.is_floating_point() else values.numpy()
-
-
-def bare(ax: Axes, title: str | None = None, frame: bool = False) -> Axes:
-    """Take ticks (and frame) off an axes that holds a picture."""
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(frame)
-    if title is not None:
-        ax.set_title(title)
-    return ax
 
 
 def percent_ticks(axis: Axis) -> None:

@@ -95,7 +95,11 @@ def tf32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.get_float32_matmul_precision()
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # Somebody has used the newer setting, which stays as it is.
+        yield
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*new API settings to control TF32")
         torch.set_float32_matmul_precision("high")

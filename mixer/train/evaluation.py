@@ -1,7 +1,7 @@
 """Scores over a whole set of images."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,6 @@ def evaluate(
     *,
     batch_size: int = 512,
     precision: str = "fp32",
-    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
     """Score ``model`` on uint8 images (N, 3, H, W) and labels (N,), on the model's device.
 
@@ -44,13 +43,12 @@ def evaluate(
         model, images, labels: see above.
         batch_size: images at a time.
         precision: "fp32", "bf16" or "fp16".
-        forward: what to call instead of the model, such as its compiled form.
 
     Raises:
         UnreadablePhoto: a photo breaks off, and such are not skipped.
     """
     device = next(model.parameters()).device
-    # An averaged model wraps the Mixer.
+    # Some models of the lessons wrap a Mixer.
     mixer: Any = getattr(model, "module", model)
     was_training = model.training
     model.eval()
@@ -59,7 +57,7 @@ def evaluate(
         target = target.to(device)
         with autocast(device, precision):
             batch = normalize(resize(batch.to(device), mixer.config.image_hw))
-            logits = (forward or model)(batch)
+            logits = model(batch)
         losses.append(F.cross_entropy(logits.float(), target, reduction="sum"))
         predictions.append(logits.argmax(dim=1))
         targets.append(target)

@@ -28,6 +28,8 @@ RANGES = {
     "seed": (0, 2**63 - 1),  # what NumPy and torch take
     "auto_augment_magnitude": (0, 30),
     "train_fraction": (0, 1),
+    "label_smoothing": (0, 1),
+    "max_grad_norm": (1e-12, math.inf),  # 0 would train nothing without a word
 }
 
 

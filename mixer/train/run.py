@@ -60,6 +60,9 @@ SMALLEST_SCALE = 2.0**-10
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 
+BOARD = {"loss": "train/loss", "lr": "train/lr", "test_accuracy": "test/accuracy"}
+
+
 class Stopped(KeyboardInterrupt):
     """A run that was asked to stop, and did; ``status`` is what a shell expects of its process."""
 
@@ -84,8 +87,8 @@ class Options:
     # Steps after which the test set is scored, beside the end; ``None``: at the end only.
     eval_every: int | None = None
     eval_batch_size: int = 512
-    # The run folder. It gets config.json, metrics.jsonl, state.pt (to go on from), best.npz and
-    # model.npz (official layout), history.json and curves.png.
+    # The run folder. It gets config.json, metrics.jsonl, TensorBoard's scalars, state.pt (to go on
+    # from), best.npz and model.npz (official layout), history.json and curves.png.
     output_dir: StrPath | None = None
     # Steps after which the state is written, beside the end.
     save_every: int | None = None
@@ -187,7 +190,7 @@ class Run:
             self.forward = DistributedDataParallel(model)
         self.no_exchange = getattr(self.forward, "no_sync", nullcontext)
         if options.compile:
-            # Of a ninth version of a function torch makes no code, without a word.
+            # torch.compile silently stops compiling a function after eight versions of it.
             torch.compiler.reset()
             mode = None if options.compile is True else options.compile
             self.forward = torch.compile(self.forward, mode=mode, dynamic=False)
@@ -203,13 +206,13 @@ class Run:
         self._clock = self._began = time.perf_counter()
 
     def _parts_on_a_cpu(self) -> int:
-        image = activation_bytes(self.model.config, self.precision, "cpu")
+        image = activation_bytes(self.model.config, self.precision)
         own = self.recipe.batch_size // distributed.world_size()
         parts = math.ceil(own / max(1, CPU_ACTIVATIONS // image))
         return parts if self.device.type == "cpu" else 1
 
     def is_due(self, every: int | None) -> bool:
-        """Whether something is done after this step that is done every so often, and at the end."""
+        """Whether what is done every so many steps, and at the end, is due after this one."""
         return self.step == self.recipe.num_steps or bool(every and self.step % every == 0)
 
     def note(self, step: int, rate: float, loss: Tensor, norm: Tensor) -> None:
@@ -218,7 +221,7 @@ class Run:
         self.step = step + 1
 
     def is_time_to_read(self) -> bool:
-        """Every so often, before what needs it, and after the first step, which compiles.
+        """At intervals, before every test and save, and after the first step, which compiles.
 
         One process stops without waiting, several of them have to agree.
         """
@@ -371,22 +374,32 @@ class Run:
         write_text(self.folder / "config.json", json.dumps(config, indent=1) + "\n")
         lines = [json.dumps(line) + "\n" for line in self.history.lines()]
         write_text(self.folder / "metrics.jsonl", "".join(lines))
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
 
     def _log(self, new: History) -> None:
         if self.folder is not None:
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in new.lines())
+            for line in new.lines():
+                for name in BOARD.keys() & line.keys():
+                    self.board.add_scalar(BOARD[name], line[name], line["step"])
         self._clock = time.perf_counter()
 
     def finish(self) -> None:
         """Leave the weights that count in the model, then write results, and last the picture."""
         history = self.history
+        # The last test of a run that was resumed at its end may not have come to its own.
+        if history.eval_steps[-1:] != [self.step]:
+            self.test()
         history.wall_seconds = time.perf_counter() - self._began
         if self.average is not None:
             self.model.load_state_dict(self.average.state_dict())
         self.model.eval()
         if self.folder is None:
             return
+        self.board.close()
         save_npz(self.model, self.folder / "model.npz")
         write_text(self.folder / "history.json", json.dumps(asdict(history)))
         measured = history.steps, history.loss, history.eval_steps, history.test_accuracy
@@ -506,8 +519,10 @@ def _own_folder(path: Path, resume: bool) -> Iterator[None]:
 
     check_writable(path, "run folder")
     with locked(path / f".{STATE}.lock", refuse):
-        if (path / STATE).exists() and not resume:
-            raise ValueError(f"{path}: holds a run; resume it, or choose another name")
+        # A version before this one wrote state.npz, and alone can go on with it.
+        held = [name for name in (STATE, "state.npz", "model.npz") if (path / name).exists()]
+        if held and not (resume and held[0] == STATE):
+            raise ValueError(f"{path}: holds a run ({held[0]}); resume it, or choose another name")
         yield
 
 

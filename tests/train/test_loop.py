@@ -262,7 +262,7 @@ def test_a_full_memory_that_parts_do_not_help_is_said(data, monkeypatch):
 
 
 def test_on_a_cpu_parts_hold_four_gigabytes(data, monkeypatch):
-    image = mixer.cost.activation_bytes(tiny_model().config, "fp32", "cpu")
+    image = mixer.cost.activation_bytes(tiny_model().config)
     for most, parts in ((12 * image, 1), (12 * image - 1, 2), (5 * image, 3), (image / 2, 12)):
         monkeypatch.setattr(run_module, "CPU_ACTIVATIONS", most)
         assert Run(tiny_model(), data, SHORT, OPTIONS).parts == parts

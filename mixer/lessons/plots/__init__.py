@@ -11,13 +11,7 @@ the width of a notebook.
 """
 # ruff: noqa: F401  (what is imported here is what ``plots`` offers)
 
-from mixer.drawing import (
-    PART_COLORS,
-    curves,
-    new_figure,
-    training,
-    use_style,
-)
+from mixer.drawing import curves, new_figure, training, use_style
 from mixer.lessons.plots.checkpoints import (
     checkpoint_arrays,
     parity_ladder,
@@ -27,6 +21,7 @@ from mixer.lessons.plots.checkpoints import (
 from mixer.lessons.plots.mixing import change_tables, depths, gelus, token_tables
 from mixer.lessons.plots.model import findings_table
 from mixer.lessons.plots.output import (
+    PART_COLORS,
     image_grid,
     png_bundle,
     show,

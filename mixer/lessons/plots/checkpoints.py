@@ -11,17 +11,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mixer.drawing import (
-    COLORS,
-    DIVERGING,
-    PART_COLORS,
-    WIDTH,
-    Style,
-    bare,
-    new_figure,
-    to_numpy,
-)
-from mixer.lessons.plots.output import signed_limits, to_rgb
+from mixer.drawing import COLORS, WIDTH, Style, new_figure, to_numpy
+from mixer.lessons.plots.output import DIVERGING, PART_COLORS, bare, signed_limits, to_rgb
 
 
 def checkpoint_arrays(shapes: Mapping[str, tuple[int, ...]]) -> Figure:

@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer.drawing import COLORS, DIVERGING, LINE_STYLES, WIDTH, bare, new_figure, to_numpy
-from mixer.lessons.plots.output import signed_limits
+from mixer.drawing import COLORS, WIDTH, new_figure, to_numpy
+from mixer.lessons.plots.output import DIVERGING, LINE_STYLES, bare, signed_limits
 
 
 def _value_table(

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mixer.drawing import Style, bare, new_figure
+from mixer.drawing import Style, new_figure
+from mixer.lessons.plots.output import bare
 
 
 def findings_table(table: Mapping[str, Mapping[str, str]]) -> Figure:

@@ -12,7 +12,33 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from mixer.drawing import DIVERGING, WIDTH, Style, bare, new_figure, to_numpy
+from mixer.drawing import COLORS, WIDTH, Style, new_figure, to_numpy
+
+# For lines that share an axes: never told apart by colour alone.
+LINE_STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v")
+# The parts of a Mixer, the same in every figure. Notebook 1 calls the stem "embedding".
+PART_COLORS = {
+    "stem": COLORS["green"],
+    "embedding": COLORS["green"],
+    "token_mixing": COLORS["blue"],
+    "channel_mixing": COLORS["red"],
+    "norms": COLORS["black"],
+    "head": COLORS["purple"],
+}
+# ColorBrewer's red-blue, safe for colour-blind readers: blue < 0, white = 0, red > 0.
+DIVERGING = "RdBu_r"
+SEQUENTIAL = "viridis"
+
+
+def bare(ax: Axes, title: str | None = None, frame: bool = False) -> Axes:
+    """Take ticks (and frame) off an axes that holds a picture."""
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(frame)
+    if title is not None:
+        ax.set_title(title)
+    return ax
 
 
 def to_png(fig: Figure, *, tight: bool = False, quick: bool = False) -> bytes:

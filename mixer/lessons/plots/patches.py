@@ -9,19 +9,18 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer.drawing import (
-    CYCLE,
+from mixer.drawing import CYCLE, WIDTH, Style, new_figure, to_numpy
+from mixer.lessons.plots.output import (
     DIVERGING,
     LINE_STYLES,
     MARKERS,
     PART_COLORS,
-    WIDTH,
-    Style,
     bare,
-    new_figure,
-    to_numpy,
+    each_to_one,
+    signed_limits,
+    tile,
+    to_rgb,
 )
-from mixer.lessons.plots.output import each_to_one, signed_limits, tile, to_rgb
 
 NO_WEIGHT = "#D5D5D5"
 

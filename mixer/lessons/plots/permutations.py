@@ -14,18 +14,23 @@ from torch import Tensor
 from mixer.drawing import (
     COLORS,
     CYCLE,
-    LINE_STYLES,
-    MARKERS,
     WIDTH,
     Style,
-    bare,
     figure_of,
     mark_guessing,
     new_figure,
     percent_ticks,
     to_numpy,
 )
-from mixer.lessons.plots.output import each_to_one, show_signed, tile, to_rgb
+from mixer.lessons.plots.output import (
+    LINE_STYLES,
+    MARKERS,
+    bare,
+    each_to_one,
+    show_signed,
+    tile,
+    to_rgb,
+)
 from mixer.lessons.plots.units import place, sheet
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mixer.drawing import (
     COLORS,
-    LINE_STYLES,
     WIDTH,
     Style,
     curves,
@@ -21,6 +20,7 @@ from mixer.drawing import (
     percent_ticks,
     to_numpy,
 )
+from mixer.lessons.plots.output import LINE_STYLES
 from mixer.train import Recipe
 
 

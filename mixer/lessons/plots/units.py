@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mixer.drawing import COLORS, SEQUENTIAL, Style, bare, curves, figure_of, new_figure, to_numpy
-from mixer.lessons.plots.output import each_to_one, show_signed, tile, to_rgb
+from mixer.drawing import COLORS, Style, curves, figure_of, new_figure, to_numpy
+from mixer.lessons.plots.output import SEQUENTIAL, bare, each_to_one, show_signed, tile, to_rgb
 
 
 def unit_gallery(
