@@ -9,7 +9,6 @@ import argparse
 import importlib.util
 import inspect
 import io
-import json
 import os
 import platform
 import sys
@@ -196,14 +195,10 @@ def lab(arguments: list[str]) -> int:
         ours.append("--no-browser")
     # WARN leaves the address with its token, and what goes wrong.
     with tempfile.TemporaryDirectory() as folder:
-        # Before any other: this environment's kernel, and an answer to the question about news.
+        # Before any other of that name: the kernel of this environment.
         write_kernel_spec(Path(folder, "kernels", KERNEL_NAME))
-        settings = Path(folder, "labconfig", "default_setting_overrides.json")
-        settings.parent.mkdir()
-        news = {"fetchNews": "false", "checkForUpdates": False}
-        settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": news}))
-        for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
-            os.environ[name] = os.pathsep.join(filter(None, (folder, os.environ.get(name))))
+        paths = (folder, os.environ.get("JUPYTER_PATH"))
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, paths))
         print(f"JupyterLab on {notebook}; Ctrl-C twice ends it.", flush=True)
         LabApp.initialize_server(ours + rest, allow_root=True, log_level="WARN").start()
     return 0

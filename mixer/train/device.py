@@ -110,13 +110,8 @@ def tf32(device: torch.device) -> Iterator[None]:
 
 
 def forked_rng(device: torch.device) -> AbstractContextManager:
-    """Afterwards torch's global random generators, of CPU and ``device``, are as they were.
-
-    Torch's own way to fork leaves out those of Apple's GPUs.
-    """
-    if device.type in ("cuda", "xpu"):
-        return torch.random.fork_rng([device], device_type=device.type)
-    return torch.random.fork_rng([])
+    """Afterwards torch's global random generators, of CPU and CUDA device, are as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def check_compile(compile: bool | str, device: torch.device) -> None:
