@@ -1,14 +1,11 @@
 """``mixer lab``: what JupyterLab is started with, and which Python answers."""
 
-import asyncio
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 
 from mixer import cli
@@ -25,15 +22,11 @@ def started(monkeypatch):
 
     def initialize_server(arguments, **options):
         kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
-        folder = Path(os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)[0])
-        (settings,) = (folder / "labconfig").iterdir()
         calls.append({"arguments": arguments, "kernel": kernel, **options})
-        calls[-1]["settings"] = json.loads(settings.read_text(encoding="utf-8"))
         return SimpleNamespace(start=lambda: None)
 
     monkeypatch.setattr(labapp.LabApp, "initialize_server", initialize_server)
     monkeypatch.setenv("MIXER_DATA", "usb/data")
-    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.setenv("JUPYTER_PATH", "")
     return calls
 
@@ -57,9 +50,6 @@ def test_kernels_are_of_this_python_and_find_the_data(command, started, monkeypa
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "other"))
     command("lab")
     assert started[0]["kernel"] == sys.executable
-    # Nobody is asked about news.
-    (settings,) = started[0]["settings"].values()
-    assert settings == {"fetchNews": "false", "checkForUpdates": False}
     assert os.environ["MIXER_DATA"] == str(tmp_path / "usb" / "data")
     assert os.environ["JUPYTER_PATH"].split(os.pathsep)[1:] == [str(tmp_path / "other")]
 
@@ -79,19 +69,6 @@ def test_a_browser_only_where_there_is_a_screen(command, started, monkeypatch):
         command("lab")
     assert ["--no-browser" in call["arguments"] for call in started] == [True, False, False]
     assert started[0]["allow_root"] and started[0]["log_level"] == "WARN"
-
-
-def test_a_notebook_of_another_python_gets_this_one_s_version(command, started, tmp_path):
-    command("lab")
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata.language_info = {"name": "python", "version": "3.0.0"}
-    nbformat.write(notebook, tmp_path / "a.ipynb")
-    before = (tmp_path / "a.ipynb").read_bytes()
-    contents = started[0]["contents_manager_class"](root_dir=str(tmp_path))
-    found = asyncio.run(contents.get("a.ipynb"))
-    language = found["content"]["metadata"]["language_info"]
-    assert language == {"name": "python", "version": platform.python_version()}
-    assert (tmp_path / "a.ipynb").read_bytes() == before
 
 
 def test_an_installed_package_has_no_notebooks(command, monkeypatch, tmp_path):

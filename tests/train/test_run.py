@@ -10,6 +10,7 @@ import pytest
 import torch
 from filelock import FileLock
 from helpers import DROPPING, SHORT, TINY, Rank, needs_muon, rich, run, same_weights, tiny_model
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import mixer
 from mixer.data import UnreadablePhoto
@@ -85,7 +86,10 @@ def test_the_folder_of_a_run(data, tmp_path):
     history = run(model, data, output_dir=tmp_path, eval_every=4, save_every=5)
     assert torch.equal(torch.get_rng_state(), before)
     there = {path.name for path in tmp_path.iterdir()}
-    assert there == FILES | {"curves.png", ".state.pt.lock"}
+    assert there == FILES | {"curves.png", "tensorboard", ".state.pt.lock"}
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("test/accuracy")] == [4, 6]
+    assert [event.value for event in board.Scalars("train/loss")] == pytest.approx(history.loss)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["recipe"] == asdict(SHORT) and config["classes"] == ["a", "b", "c"]
     assert config["data"]["name"] == "tiny" and config["data"]["train_images"] == 30
@@ -104,6 +108,17 @@ def test_the_folder_of_a_run(data, tmp_path):
     assert same_weights(mixer.from_npz(tmp_path / "model.npz"), model)
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert 0 < history.seconds < history.wall_seconds < 60
+
+
+def test_a_last_test_that_broke_off_is_made_by_the_resumed_run(data, tmp_path, monkeypatch):
+    def broken(run):
+        raise UnreadablePhoto("a.jpg")
+
+    monkeypatch.setattr(Run, "test", broken)
+    with pytest.raises(UnreadablePhoto):
+        run(tiny_model(), data, output_dir=tmp_path)
+    monkeypatch.undo()
+    assert run(tiny_model(1), data, output_dir=tmp_path, resume=True).eval_steps == [6]
 
 
 def test_the_best_weights_are_the_last_of_the_most_accurate(data, tmp_path, monkeypatch):
@@ -161,11 +176,15 @@ def test_a_stopped_run_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, cap
         assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
     assert not list(folder.glob(".*.tmp"))
     # What has ended is neither made again nor overwritten.
-    with pytest.raises(ValueError, match="holds a run; resume it, or choose"):
+    with pytest.raises(ValueError, match=r"holds a run \(state.pt\); resume it, or choose"):
         run(tiny_model(config=DROPPING), data, recipe, output_dir=folder)
     ended = tiny_model(6, DROPPING)
     assert run(ended, data, recipe, output_dir=folder, resume=True, **options).loss == expected.loss
     assert same_weights(ended, whole)
+    (folder / "state.pt").unlink()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"holds a run \(model.npz\)"):
+            run(ended, data, recipe, output_dir=folder, resume=resume)
 
 
 def test_the_number_of_parts_goes_on_unless_it_is_asked_for(data, tmp_path, monkeypatch):
