@@ -154,12 +154,6 @@ def test_another_file_is_not_taken(server, path):
     assert not path.exists() and not part_of(path).exists()
 
 
-def test_a_server_that_says_no_length_and_one_that_is_slow(server, path):
-    server.without_length, server.pause = True, 0.1
-    files.download(server.url, path)
-    assert path.read_bytes() == CONTENT
-
-
 def test_what_is_not_to_be_had_is_asked_for_once(server, path):
     server.status = 404
     with pytest.raises(OSError, match="404"):

@@ -30,8 +30,9 @@ def build_optimizers(
     groups = parameter_groups(model, recipe)
     if recipe.optimizer == "sgd":
         groups["vectors"]["weight_decay"] = recipe.weight_decay
-        every = list(groups.values())
-        return [torch.optim.SGD(every, lr=recipe.learning_rate, momentum=0.9, fused=fused)]
+        return [
+            torch.optim.SGD(groups.values(), lr=recipe.learning_rate, momentum=0.9, fused=fused)
+        ]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         check_optimizer(recipe)
@@ -41,8 +42,7 @@ def build_optimizers(
         inner = [groups.pop(part) for part in parts]
         muon = torch.optim.Muon(inner, lr=recipe.learning_rate, adjust_lr_fn="match_rms_adamw")
         optimizers.append(muon)
-    rest = list(groups.values())
-    return [*optimizers, torch.optim.AdamW(rest, lr=recipe.learning_rate, fused=fused)]
+    return [*optimizers, torch.optim.AdamW(groups.values(), lr=recipe.learning_rate, fused=fused)]
 
 
 def check_optimizer(recipe: Recipe) -> None:

@@ -67,12 +67,6 @@ def test_a_run_is_told_from_others_by_its_settings(
     assert read(path)["what"] == "w"
 
 
-def test_a_list_of_numbers_stands_on_one_line(tmp_path: Path) -> None:
-    common.write({"numbers": [1, 2.5, -3], "texts": ["a", "b"]}, tmp_path / "a.json")
-    text = (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert '"numbers": [1, 2.5, -3]' in text and '"texts": [\n' in text
-
-
 def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(TINY, num_classes=10)
     monkeypatch.setitem(mixer.MODELS, speed.NANO, config)
@@ -97,19 +91,6 @@ def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     share = one["sides"][speed.OURS]["share_of_a_large_product"]["high"]
     best = one["sides"][speed.OURS]["images_per_second"]["high"]
     assert share == pytest.approx(best * training_flops(config) / 2e9, rel=0.02, abs=1e-3)
-
-
-def test_sides_take_turns(capsys: pytest.CaptureFixture[str]) -> None:
-    order: list[str] = []
-
-    def side(name: str, speed_of_side: float) -> speed.Turn:
-        return lambda: order.append(name) or speed_of_side  # type: ignore[func-returns-value]
-
-    sides = {speed.OURS: side("a", 6.0), speed.TIMM: side("b", 4.0), speed.PRODUCT: side("c", 8.0)}
-    found = speed.summary("what", speed.take_turns(sides, 3), flops=1)
-    assert "".join(order) == "abc" + "bca" + "cab"
-    assert found["ratios"][0]["median"] == 1.5
-    assert found["sides"][speed.OURS]["share_of_a_large_product"]["median"] == 0.75
 
 
 @pytest.mark.slow
@@ -201,25 +182,6 @@ def test_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (tmp_path / "t.json").read_bytes()
     assert transfer.main(arguments) == 0
     assert (tmp_path / "t.json").read_bytes() == before
-
-
-def test_more_steps_are_taken_for_as_long_as_they_help() -> None:
-    scores = {250: 0.3, 500: 0.5, 800: 0.4}
-    found = transfer.choose(
-        transfer.SCRATCH,
-        0.01,
-        800,
-        lambda steps, setting: scores[steps] + (setting["weight_decay"] == 0.3),
-    )
-    assert found == (500, {"learning_rate": 6e-3, "weight_decay": 0.3})
-
-
-def test_held_out_images_are_a_tenth_of_each_class() -> None:
-    data = ten_classes(train=200)
-    part = transfer.held_out(data, seed=0)
-    assert torch.bincount(part.y_test).tolist() == [2] * 10 and len(part.x_train) == 180
-    both = torch.cat([part.x_train, part.x_test]).flatten(1).double().sum(1).sort().values
-    assert torch.equal(both, data.x_train.flatten(1).double().sum(1).sort().values)
 
 
 def test_permutation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

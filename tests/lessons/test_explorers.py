@@ -75,17 +75,6 @@ def test_picture_and_sentence_follow_a_control() -> None:
     assert bytes(explorer.picture.value) == before
 
 
-def test_set_draws_once_and_follows_after_a_mistake() -> None:
-    explorer, drawn = counting()
-    explorer.set(number=1, other=5)
-    assert drawn == [4, 1]
-    assert explorer.values == {"number": 1, "other": 5}
-    with pytest.raises(KeyError):
-        explorer.set(nothing=1)
-    explorer.controls["number"].value = 2
-    assert drawn[-1] == 2
-
-
 def all_of(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
     children = getattr(widget, "children", ())
     return [widget, *[inner for child in children for inner in all_of(child)]]
@@ -144,18 +133,6 @@ def test_influence_explorer_reads_both_ways() -> None:
         said = explorer.sentence.value
         assert "Token 5, row 2, column 2:" in said
         assert f"{own[0]:.0%} of the influence" in said and f"{own[-1]:.0%} after block 2." in said
-
-
-def test_a_click_on_a_patch_moves_the_slider() -> None:
-    explorer = EXPLORERS["influence"]()
-    buttons = [part for part in all_of(explorer) if isinstance(part, ipywidgets.Button)]
-    assert len(buttons) == 6 and buttons[4].description == "●"
-    buttons[2].click()
-    assert explorer.values["patch"] == 3 and "Token 3, row 1, column 3" in explorer.sentence.value
-    assert [button.description for button in buttons].count("●") == 1
-    color = buttons[0].style.button_color
-    explorer.controls["photo"].value = 2
-    assert buttons[0].style.button_color != color
 
 
 def test_permutation_explorer_scores_each_shuffle() -> None:

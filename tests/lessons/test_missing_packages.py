@@ -34,10 +34,3 @@ def test_the_extra_is_named(package: str, use: str) -> None:
         'pip install "mixer-notebooks[lessons]"'
     )
     assert "During handling" not in run.stderr and "direct cause" not in run.stderr
-
-
-def test_figures_need_none_of_them() -> None:
-    packages = ("scipy", "ipywidgets", "sklearn", "skimage")
-    without = "; ".join(f"sys.modules[{package!r}] = None" for package in packages)
-    code = f"import sys; {without}; from mixer.lessons import plots; from mixer import cost"
-    subprocess.run([sys.executable, "-c", code], check=True)

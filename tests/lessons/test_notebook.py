@@ -60,16 +60,6 @@ def test_digits_stand_in_under_a_banner(
     assert "CIFAR-10 is not here" in banner and "Name or service not known" in banner
 
 
-def test_the_banner_in_a_notebook_is_html(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[dict[str, str]] = []
-    monkeypatch.setattr("IPython.get_ipython", lambda: object())
-    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
-    notebook.banner("Title", "a < b")
-    (bundle,) = shown
-    assert 'role="alert"' in bundle["text/html"] and "a &lt; b" in bundle["text/html"]
-    assert "Title.\na < b" in bundle["text/plain"]
-
-
 def test_the_model_for_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     path = tmp_path / "Mixer-B_16.npz"
     monkeypatch.setattr(notebook, "official_path", lambda name: path)
@@ -95,12 +85,6 @@ def test_the_model_to_fine_tune(monkeypatch: pytest.MonkeyPatch, tmp_path, capsy
     monkeypatch.setattr(notebook, "download", refuse)
     assert notebook.pretrained_for("cuda") == small
     assert "no route" in capsys.readouterr().out
-
-
-def test_a_classifier_knows_the_classes_at_hand() -> None:
-    path, model = notebook.classifier_of(data())
-    assert path == mixer.bundled("Mixer-Nano_4-cifar10") and model.config.num_classes == 10
-    assert not model.training
 
 
 def test_stored_results() -> None:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mixer.train import autocast, describe_machine, device, pick_device, pick_precision, tf32
-from mixer.train.device import check_compile, forked_rng
+from mixer.train import device, pick_device, pick_precision, tf32
+from mixer.train.device import check_compile
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -49,33 +49,12 @@ def test_the_best_device_at_hand(monkeypatch):
         pick_device()
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
-)
-def test_autocast_computes_in_the_precision(precision, dtype):
-    with autocast(CPU, precision):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
-
-
 def test_fp32_is_tf32_on_a_gpu_and_afterwards_as_before():
     assert torch.get_float32_matmul_precision() == "highest"
     for where, inside in ((GPU, "high"), (CPU, "highest")):
         with tf32(where):
             assert torch.get_float32_matmul_precision() == inside
         assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_generators_are_left_as_they_were():
-    before = torch.get_rng_state()
-    with forked_rng(CPU):
-        torch.manual_seed(5)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_what_the_machine_is():
-    found = describe_machine(CPU)
-    assert found["device"] == "cpu" and found["threads"] == torch.get_num_threads()
-    assert found["torch"] == torch.__version__ and found["processor"] and found["cores"] >= 1
 
 
 def test_compilation_that_cannot_work_is_refused_in_a_line(monkeypatch):

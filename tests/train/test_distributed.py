@@ -130,21 +130,6 @@ def test_the_first_of_a_machine_goes_before_the_others(monkeypatch, local_rank):
     assert order == (["work", "barrier"] if local_rank == "0" else ["barrier", "work"])
 
 
-@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda:1", "nccl")])
-def test_processes_meet_by_torchrun_s_own_means(monkeypatch, device, backend):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    seen = []
-    start = lambda name, **options: seen.append((name, options.get("device_id")))  # noqa: E731
-    monkeypatch.setattr(dist, "init_process_group", start)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: seen.append("end"))
-    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
-    device = torch.device(device)
-    with distributed.joined(device):
-        seen.append("inside")
-    of_gpu = [device, ("nccl", device)] if backend == "nccl" else [("gloo", None)]
-    assert seen == [*of_gpu, "inside", "end"]
-
-
 def test_processes_share_out_a_test_and_agree(data, monkeypatch):
     """The second of three, whose sums are three times its own."""
     process = Rank(monkeypatch, 3)
