@@ -259,8 +259,8 @@ class Run:
         self._timed_steps += len(steps)
         self._timed_seconds += seconds
         history.images_per_second = self._timed_steps * self.recipe.batch_size / self._timed_seconds
-        shown = {"loss": losses[-1], "images_per_s": round(history.images_per_second)}
-        self.bar.set_postfix(shown, refresh=False)
+        speed = round(history.images_per_second)
+        self.bar.set_postfix(loss=losses[-1], images_per_s=speed, refresh=False)
         self._log(History(steps, losses, rates))
 
     def _diverged(self, step: int, what: str) -> TrainingError:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from figures_checkpoints import FIGURES as OF_CHECKPOINTS
-from figures_mixing import FIGURES as OF_MIXING
 from figures_patches import FIGURES as OF_PATCHES
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
@@ -72,13 +71,6 @@ def test_show_gives_one_picture_with_its_text() -> None:
     assert Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).size == (200, 100)
 
 
-def test_few_colours_are_stored_as_a_palette_and_photos_are_not() -> None:
-    plain = Image.open(io.BytesIO(plots.to_png(OF_MIXING["gelus"]())))
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    colourful = Image.open(io.BytesIO(plots.to_png(plots.image_grid([noise], size=3.0))))
-    assert plain.mode == "P" and colourful.mode != "P"
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -133,36 +125,6 @@ def test_every_grid_has_its_own_scale_with_white_at_zero() -> None:
     assert shown.norm.vmin == -shown.norm.vmax
 
 
-def numbers_in(fig: Figure) -> list[int]:
-    """The whole numbers written in a figure, ticks included."""
-    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
-    for ax in fig.axes:
-        texts += [label.get_text() for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]]
-    return sorted(int(text) for text in texts if text.isdigit())
-
-
-def test_people_count_from_one() -> None:
-    assert numbers_in(plots.patch_grid(photo(), 24)) == [1, 2, 3, 4]
-    table = torch.full((2, 3), 0.5)
-    assert numbers_in(plots.token_tables({"X": table})) == [1, 1, 2, 2, 3]
-    assert numbers_in(plots.change_tables({"X": table, "Y": table}, (0, 0))) == 2 * [1] * 2 + [
-        *([2] * 4),
-        *([3] * 2),
-    ]
-    (ax,) = plots.token_matrices({"a weight": torch.randn(8, 16)}).axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "2", "4", "6", "8"]
-
-
-def test_numbers_and_dots_of_the_tables() -> None:
-    row, nothing = OF_MIXING["change_tables"]().axes
-    texts = [text.get_text() for text in row.texts]
-    assert texts == ["·"] * 4 + ["+0.30", "−2.00", "+0.01", "+1.00"] + ["·"] * 4
-    assert {text.get_text() for text in nothing.texts} == {"·"}
-    assert row.patches[0].get_xy() == (1.5, 0.5)
-    before, _ = OF_MIXING["token_tables"]().axes
-    assert [text.get_text() for text in before.texts[4:8]] == ["0.3", "−2.0", "0.0", "1.0"]
-
-
 def test_tables_on_one_scale_or_each_on_its_own() -> None:
     tables = {"quiet": torch.eye(2), "loud": 10 * torch.eye(2)}
     for one_scale, quiet in ((True, 10), (False, 1)):
@@ -196,20 +158,6 @@ def test_exact_rungs_have_no_mark() -> None:
     assert list(wrong.get_ydata()[1:]) == [1e-4, 3e-4]
     # One on top of the other leaves both in sight.
     assert ours.get_linewidth() > wrong.get_linewidth()
-
-
-def test_the_text_of_a_class_stands_above_its_bar() -> None:
-    below = OF_CHECKPOINTS["top_classes"]().axes[2]
-    assert [text.get_text() for text in below.texts] == ["cat  90%", "a long name  10%"]
-    for text, bar in zip(below.texts, below.patches, strict=True):
-        assert text.get_position()[1] <= bar.get_y()
-
-
-def test_copies_along_the_diagonal_are_outlined() -> None:
-    one, two = OF_CHECKPOINTS["token_matrices"]().axes
-    assert not one.patches and len(two.patches) == 4
-    assert [patch.get_xy() for patch in two.patches[:2]] == [(-0.5, -0.5), (3.5, 1.5)]
-    assert two.patches[0].get_width() == 4 and two.patches[0].get_height() == 2
 
 
 if __name__ == "__main__":
