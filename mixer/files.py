@@ -58,7 +58,7 @@ def replacing(path: StrPath) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        # Nobody has heard of the other name; a full disk has none at all.
+        # Report the path that the caller knows, not the temporary one.
         if error.filename in (None, os.fspath(temporary)):
             error.filename = os.fspath(path)
         raise

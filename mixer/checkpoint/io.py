@@ -289,7 +289,7 @@ def _said_size(text: str | bytes) -> Any:
     """The value of ``{"image_size": [16, 64]}``; ``None`` if it says nothing of it."""
     try:
         said = json.loads(text)
-    # Whatever else a comment holds is nobody's mistake.
+    # Other comments are not ours.
     except (ValueError, RecursionError):
         return None
     size = said.get("image_size") if isinstance(said, dict) else None

@@ -31,7 +31,7 @@ from mixer.files import format_error
 # The first that holds class folders is taken.
 TEST = ("test", "val", "valid", "validation")
 
-# What systems put beside people's files; like hidden folders they hold nobody's photos.
+# What operating systems put beside the files of users.
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 
 # Pillow knows their endings, but reads no pixels from them by itself: films, tables of numbers,

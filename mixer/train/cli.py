@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--image_size", help="pixels, such as 224 or 16x64 (default: the checkpoint's)")
     add("--eval_batch_size", type=int, default=512, help="images at a time in tests")
     add("--eval_every", type=int, help="steps between tests (default: 100; from scratch a tenth)")
-    add("--save_every", type=int, default=200, help="steps between states to go on from")
+    add("--save_every", type=int, default=200, help="steps between states to resume from")
     add("--gradient_accumulation_steps", type=int, help="parts of a batch, to save memory")
     add("--precision", default="auto", help="fp32, bf16 or fp16 (default: what the device does)")
     add("--fp16", dest="precision", action="store_const", const="fp16", help="--precision fp16")

@@ -21,18 +21,16 @@ def build_optimizers(
 
     Args:
         model, recipe: see above.
-        fused: use PyTorch's fused kernels. Not with fp16: of a first step that its scaler skips,
-            the fused SGD would keep a momentum that nobody has written.
+        fused: use PyTorch's fused kernels. Not with fp16: if the scaler skips the first step,
+            fused SGD is left with an uninitialised momentum buffer.
 
     Raises:
         ValueError: Muon with a torch that has none.
     """
-    groups = parameter_groups(model, recipe)
+    groups, rate = parameter_groups(model, recipe), recipe.learning_rate
     if recipe.optimizer == "sgd":
         groups["vectors"]["weight_decay"] = recipe.weight_decay
-        return [
-            torch.optim.SGD(groups.values(), lr=recipe.learning_rate, momentum=0.9, fused=fused)
-        ]
+        return [torch.optim.SGD(groups.values(), lr=rate, momentum=0.9, fused=fused)]
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         check_optimizer(recipe)
@@ -40,9 +38,8 @@ def build_optimizers(
         if recipe.muon_parts == "blocks":
             parts.append("token_mixing")
         inner = [groups.pop(part) for part in parts]
-        muon = torch.optim.Muon(inner, lr=recipe.learning_rate, adjust_lr_fn="match_rms_adamw")
-        optimizers.append(muon)
-    return [*optimizers, torch.optim.AdamW(groups.values(), lr=recipe.learning_rate, fused=fused)]
+        optimizers.append(torch.optim.Muon(inner, lr=rate, adjust_lr_fn="match_rms_adamw"))
+    return [*optimizers, torch.optim.AdamW(groups.values(), lr=rate, fused=fused)]
 
 
 def check_optimizer(recipe: Recipe) -> None:

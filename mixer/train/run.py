@@ -197,7 +197,7 @@ class Run:
         self.parts = options.gradient_accumulation_steps or self._parts_on_a_cpu()
         self.history = History()
         self.step = self.started_at = 0
-        # The signal that asks this process to stop; and whether any process was asked.
+        # The signal that asked this process to stop; whether any process was asked to.
         self.asked, self.stopping = 0, False
         self.read_every = 1 if self.device.type == "cpu" else READ_EVERY
         self.bar = tqdm(disable=True)
