@@ -2,12 +2,11 @@
 
 import json
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mixer.checkpoint import CheckpointError, bundled, download, from_npz, official_path, save_npz
+from mixer.checkpoint import CheckpointError, bundled, download, from_npz, official_path
 from mixer.data import ImageData, load_data
 from mixer.lessons import missing
 from mixer.model import MlpMixer
@@ -121,20 +120,17 @@ def pretrained_for(device_type: str) -> tuple[str, Path]:
     return "Mixer-Nano_4", bundled("Mixer-Nano_4")
 
 
-def classifier_of(data: ImageData) -> tuple[Path, MlpMixer]:
-    """A file with a small Mixer that knows the classes of ``data``, and the Mixer.
+def classifier_of(data: ImageData) -> MlpMixer:
+    """A small Mixer that knows the classes of ``data``.
 
     For CIFAR-10 it comes with the package; for digits, which stand in for it where it cannot be
-    had, the same is trained for a moment and kept in a temporary folder.
+    had, the same is trained for a moment.
     """
-    path = bundled("Mixer-Nano_4-cifar10")
-    model = from_npz(path).eval()
+    model = from_npz(bundled("Mixer-Nano_4-cifar10"))
     if data.name != "cifar10":
         lesson = Recipe(60, warmup_steps=6, batch_size=32, learning_rate=1e-3, optimizer="adamw")
         train(model, data, replace(lesson, augmentation="pad_crop"), progress=False)
-        path = Path(tempfile.mkdtemp()) / "digits.npz"
-        save_npz(model.cpu().eval(), path)
-    return path, model
+    return model.cpu().eval()
 
 
 def banner(title: str, text: str) -> None:

@@ -18,7 +18,6 @@ FIGURES = {
         {"one": [photo(8)] * 3, "b and c": [photo(8)] * 3}
     ),
     "weight_rows": lambda: plots.weight_rows({"before": GRIDS, "after": GRIDS / 2}),
-    "weight_rows, one scale": lambda: plots.weight_rows({"a": GRIDS, "b": GRIDS / 2}, limit=0.5),
     "shuffle_curves": lambda: plots.shuffle_curves(RUNS, {"mixer": "Mixer", "cnn": "other"}),
     "shuffle_card": lambda: plots.shuffle_card(
         photo(8),

@@ -51,25 +51,21 @@ def shuffled_images(rows: Mapping[str, Sequence[Any] | Tensor]) -> Figure:
     return fig
 
 
-def weight_rows(rows: Mapping[str, ArrayLike | Tensor], limit: float | None = None) -> Figure:
-    """Rows of small signed grids, a label above each row, one scale beside them.
+def weight_rows(rows: Mapping[str, ArrayLike | Tensor]) -> Figure:
+    """Rows of small signed grids, a label above each row, each grid over its largest weight.
 
     Args:
         rows: label -> grids (N, h, w), as many in each row.
-        limit: the weight at the ends of the scale, the same for all rows; each grid is shown over
-            its own largest weight if not given.
     """
     most = max(len(to_numpy(grids)) for grids in rows.values())
     fig = new_figure(WIDTH, min(1.9, 0.4 + 6.8 / most) * len(rows))
     axes = fig.subplots(len(rows), 1, squeeze=False).ravel()
-    limits: Style = {"vmin": -limit, "vmax": limit} if limit else {}
     for ax, (label, grids) in zip(axes, rows.items(), strict=True):
-        values = to_numpy(grids)
-        canvas = tile(values if limit else each_to_one(values), len(values))
-        show_signed(bare(ax), canvas, **limits)
+        values = each_to_one(to_numpy(grids))
+        show_signed(bare(ax), tile(values, len(values)))
         ax.set_title(label, loc="left")
     bar = fig.colorbar(axes[0].images[0], ax=list(axes), pad=0.01, aspect=8 * len(rows))
-    bar.set_label("weight" if limit else "weight / largest of its picture", fontsize=9)
+    bar.set_label("weight / largest of its picture", fontsize=9)
     return fig
 
 

@@ -118,7 +118,7 @@ def unit_card(
         left = start + index * (side + 0.1)
         cell = place(ax, grid, left, 0.4, side, title, room=1.7)
         _outline(ax, left, 0.4, width * cell, height * cell, "#999999", 0.8)
-    place(ax, tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a photo", room=2.0)
+    place(ax, tinted(to_rgb(photo), own[0]), start, 2.4, side, "over a grey photo", room=2.0)
     pictures = np.stack([to_rgb(image) for image in images])
     pictures = tile(pictures, 3, gap=max(1, pictures.shape[2] // 12))
     place(ax, pictures, start + side + 0.3, 2.4, 2.3, "images that excite it most", room=2.0)
@@ -177,14 +177,14 @@ def influence_card(
 def tinted(pixels: NDArray[np.uint8], grid: NDArray[np.float64]) -> NDArray[np.uint8]:
     """A grey photo seen through a grid from -1 to 1: blue below zero, red above.
 
-    The colours multiply the photo, as coloured glass does, so that its outlines stay.
+    The colours are laid over the photo, up to three quarters of each dot, so that outlines stay.
     """
-    grey = 0.35 + 0.65 * pixels.mean(-1, keepdims=True) / 255
+    grey = 0.3 + 0.7 * pixels.mean(-1, keepdims=True) / 255
     cell = np.ones((pixels.shape[0] // grid.shape[0], pixels.shape[1] // grid.shape[1]))
     value = np.kron(grid, cell)[..., None]  # (H, W, 1)
-    glass = np.where(value < 0, np.array([0.25, 0.55, 1.0]), np.array([1.0, 0.35, 0.3]))
-    strength = np.abs(value)
-    return (255 * grey * (1 - strength + strength * glass)).clip(0, 255).astype(np.uint8)
+    paint = np.where(value < 0, np.array([0.0, 0.3, 0.8]), np.array([0.85, 0.1, 0.1]))
+    strength = 0.75 * np.abs(value)
+    return (255 * ((1 - strength) * grey + strength * paint)).astype(np.uint8)
 
 
 def sheet(width: float, height: float) -> Axes:
