@@ -110,6 +110,7 @@ def curves(
     xlabel: str = "step",
     ylabel: str = "",
     percent: bool = False,
+    beside: bool = False,
     chance: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -120,10 +121,11 @@ def curves(
         series: name -> y values. A single line needs no legend and gets none.
         xlabel, ylabel: texts.
         percent: y holds shares from 0 to 1, to be written as percent.
+        beside: put the legend to the right of the axes, where it can cover no line.
         chance: the share that guessing gets right, to be marked.
         ax: draw there, to put several panels in one figure (``new_figure().subplots(1, 2)``).
     """
-    ax = ax or new_figure(6.5, 3.2).subplots()
+    ax = ax or new_figure(WIDTH if beside else 6.5, 3.2).subplots()
     for name, y in series.items():
         x = to_numpy(steps[name] if isinstance(steps, Mapping) else steps)
         ax.plot(x, to_numpy(y), "o-" if len(x) <= 20 else "-", label=name, markersize=4)
@@ -134,7 +136,7 @@ def curves(
     if chance is not None:
         mark_guessing(ax, chance)
     if len(series) > 1:
-        ax.legend()
+        ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {}))
     return figure_of(ax)
 
 
