@@ -340,7 +340,7 @@ def to_onnx(model: "MlpMixer", batch: int | None) -> tuple[bytes, float]:
 def train(arguments: list[str]) -> int:
     """Fine-tune a checkpoint, or train one from scratch.
 
-    The same as `python -m mixer.train`, which has help and examples of its own.
+    The same as `python -m mixer.train`, which has a help of its own.
     """
     from mixer.train.cli import main
 
