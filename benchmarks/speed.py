@@ -12,7 +12,7 @@ The sides of a comparison take turns, and each round starts with another one; a 
 turns of the same round. A large square matrix product takes turns with them: the share of it that a
 side's own products reach, in FLOP/s as mixer/cost.py counts them, says how far it is from what the
 machine can do. Median, lowest and highest of the rounds are written to speed-DEVICE.json among the
-results. On two CPU cores it takes about 20 minutes.
+results. On two CPU cores it takes about 12 minutes.
 """
 
 import argparse

@@ -62,11 +62,6 @@ def test_a_small_influence_is_not_lost_in_float16():
     assert (found[1] > 0).all()
 
 
-def test_share_of_the_own_patch():
-    influence = torch.tensor([[[2.0, 0.0], [1.0, 3.0]], [[1.0, 1.0], [1.0, 1.0]]]).double()
-    assert analysis.own_share(influence).tolist() == pytest.approx([13 / 14, 1 / 2])
-
-
 def test_receptive_field_of_known_maps():
     far = torch.eye(6).double() * 9  # a grid of 2 × 3; the own patch does not count
     far[0, 5], far[1, 2] = 1, 2  # distances √5 and 1

@@ -125,11 +125,9 @@ def test_every_grid_has_its_own_scale_with_white_at_zero() -> None:
     assert shown.norm.vmin == -shown.norm.vmax
 
 
-def test_tables_on_one_scale_or_each_on_its_own() -> None:
-    tables = {"quiet": torch.eye(2), "loud": 10 * torch.eye(2)}
-    for one_scale, quiet in ((True, 10), (False, 1)):
-        fig = plots.token_tables(tables, one_scale=one_scale)
-        assert [ax.images[0].norm.vmax for ax in fig.axes] == [quiet, 10]
+def test_tables_share_a_scale() -> None:
+    fig = plots.token_tables({"quiet": torch.eye(2), "loud": 10 * torch.eye(2)})
+    assert [ax.images[0].norm.vmax for ax in fig.axes] == [10, 10]
 
 
 def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:

@@ -7,7 +7,6 @@ Numbers first: every function here takes a model or tensors and returns tensors;
 
 from mixer.lessons.analysis.influence import (
     influence_by_depth,
-    own_share,
     receptive_field,
     shuffle_token_mixing,
 )

@@ -74,16 +74,6 @@ def influence_by_depth(
     return (squares / len(images)).sqrt()
 
 
-def own_share(influence: Tensor) -> Tensor:
-    """The share of its own patch in what a token depends on, squared, over all tokens: (...).
-
-    Args:
-        influence: (..., S, S), as ``influence_by_depth`` gives it.
-    """
-    energy = influence.square()
-    return energy.diagonal(dim1=-2, dim2=-1).sum(-1) / energy.sum((-2, -1))
-
-
 def receptive_field(influence: Tensor, grid: tuple[int, int]) -> Tensor:
     """From how far away tokens take what does not come from their own patch: (...), in patches.
 

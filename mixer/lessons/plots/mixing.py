@@ -40,15 +40,12 @@ def _value_table(
     ax.set_ylabel("token")
 
 
-def token_tables(
-    named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1, one_scale: bool = True
-) -> Figure:
-    """Tables of tokens and channels side by side: blue below zero, red above.
+def token_tables(named: Mapping[str, ArrayLike | Tensor], *, digits: int = 1) -> Figure:
+    """Tables of tokens and channels side by side, on one scale: blue below zero, red above.
 
     Args:
         named: title -> table (S, C).
         digits: behind the decimal point.
-        one_scale: of the colours, for all tables, or each with its own.
 
     Raises:
         ValueError: something that is not a table of two axes.
@@ -57,7 +54,7 @@ def token_tables(
     for title, values in arrays.items():
         if values.ndim != 2:
             raise ValueError(f"{title}: expected a table (S, C), found shape {values.shape}")
-    common = signed_limits(np.concatenate([values.ravel() for values in arrays.values()]))
+    limits = signed_limits(np.concatenate([values.ravel() for values in arrays.values()]))
     widths = [values.shape[1] for values in arrays.values()]
     tallest = max(values.shape[0] for values in arrays.values())
     unit = min(0.5, (WIDTH - 0.7 * len(widths)) / sum(widths))
@@ -68,7 +65,6 @@ def token_tables(
     for ax, (title, values) in zip(axes, arrays.items(), strict=True):
         # z: no minus before a zero.
         texts = np.vectorize(lambda value: f"{value:z.{digits}f}")(values)
-        limits = common if one_scale else signed_limits(values)
         _value_table(ax, values, limits, title=title, texts=texts)
     return fig
 
