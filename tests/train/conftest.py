@@ -1,5 +1,7 @@
 """The command line, on a few images; a folder of photos."""
 
+import signal
+
 import numpy as np
 import pytest
 from helpers import ten_classes
@@ -7,6 +9,17 @@ from PIL import Image
 
 from mixer.data import load_data
 from mixer.train import cli
+
+
+@pytest.fixture(autouse=True)
+def signals_of_a_terminal():
+    """A job in the background has INT ignored, one under nohup HUP."""
+    usual = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+    numbers = [getattr(signal, name) for name in usual if hasattr(signal, name)]
+    before = [signal.signal(n, h) for n, h in zip(numbers, usual.values(), strict=False)]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture
