@@ -59,9 +59,9 @@ def sample_crop_boxes(
 
     That is ``tf.image.sample_distorted_bounding_box`` (TensorFlow's ``GenerateRandomCrop``): the
     ratio is uniform in ``RATIO``, the height a uniform integer from that of the smallest area in
-    ``AREA`` to the largest that fits. Rounding may take the area out of its range: one row more or
-    less mends that, or the box is drawn anew, and the whole image taken after 100 attempts. The
-    corner is a uniform integer below what is left of the side, 0 where nothing is.
+    ``AREA`` to the largest that fits. Rounding may take the area below its range: one row more
+    mends that, or the box is drawn anew, and the whole image taken after 100 attempts. The corner
+    is a uniform integer below what is left of the side, 0 where nothing is.
     """
     height, width = image_hw
     smallest, largest = (share * height * width for share in AREA)
@@ -76,9 +76,8 @@ def sample_crop_boxes(
     low = torch.minimum(low, high)
     h = low + _uniform_below(draws[1], high - low + 1)
     h = torch.where((h * aspect).round() * h < smallest, h + 1, h)
-    h = torch.where((h * aspect).round() * h > largest, h - 1, h)
     w = (h * aspect).round()
-    fits = (w * h >= smallest) & (h >= 1) & (w >= 1) & (h <= height) & (w <= width)
+    fits = (w * h >= smallest) & (h <= height) & (w <= width)
     # The first attempt that fits; 0 where none does.
     first = fits.int().argmax(dim=0, keepdim=True)  # (1, count)
     found = fits.any(dim=0)

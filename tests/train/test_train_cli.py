@@ -114,11 +114,12 @@ def test_how_a_run_is_carried_out(command, monkeypatch):
     model, recipe, options = seen.pop()
     expected = replace(RECIPES["nano-scratch-gpu"], num_steps=2000, batch_size=4)
     assert recipe == expected and model.config.stochastic_depth == 0.1
-    assert (options.eval_every, options.origin) == (200, "random weights")
-    assert options.compile is True
+    assert (options.eval_every, options.origin, options.compile) == (200, "random weights", True)
     assert (options.gradient_accumulation_steps, options.resume) == (2, False)
     torch.manual_seed(42)
     assert same_weights(model, mixer.create_model("Mixer-Nano_4", num_classes=10))
+    assert command(*NANO, *scratch[:2], "--num_steps", 9, "--warmup_steps", 0) == 1
+    assert seen.pop()[2].eval_every == 1
 
 
 def test_photos_at_another_size_whose_folder_moves(command, pets):
