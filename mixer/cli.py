@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Names of files may hold what the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         if not arguments:
             status = overview()
@@ -145,8 +146,7 @@ def require(extra: str, *packages: str) -> None:
     """Raise ``ValueError`` that names the extra unless all of its packages are installed."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            install = f'pip install "mixer-notebooks[{extra}]"'
-            raise ValueError(f"{package} is not installed; {install} brings it")
+            raise ValueError(f'{package} is missing: pip install "mixer-notebooks[{extra}]"')
 
 
 def find_notebooks() -> list[Path]:
@@ -285,15 +285,13 @@ def export(args: argparse.Namespace) -> int:
     require("export", "onnx", "onnxruntime", "onnxscript")
     from mixer.checkpoint import from_npz, pretrained
 
-    source = pretrained(args.file, fetch=False)
     size = parse_image_size(args.image_size) if args.image_size else None
-    model = from_npz(source, size).eval()
+    model = from_npz(pretrained(args.file, fetch=False), size).eval()
     content, difference = to_onnx(model, args.batch)
     with replacing(args.onnx) as file:
         file.write(content)
     sides = ", ".join(map(str, (model.config.in_channels, *model.config.image_hw)))
-    megabytes = len(content) / 1e6
-    print(f"{args.onnx}: images ({args.batch or 'B'}, {sides}) -> logits, {megabytes:.1f} MB")
+    print(f"{args.onnx}: images ({args.batch or 'B'}, {sides}) -> logits, {len(content):,} bytes")
     print(f"onnxruntime's logits differ from ours by {difference:.1e}, tolerance {TOLERANCE:.0e}")
     return 0
 
@@ -332,8 +330,7 @@ def to_onnx(model: "MlpMixer", batch: int | None) -> tuple[bytes, float]:
         differences.append(np.linalg.norm(found - expected) / (np.linalg.norm(expected) or 1.0))
     difference = float(np.max(differences))
     if not difference <= TOLERANCE:
-        found_it = f"expected logits within {TOLERANCE:.0e}, found {difference:.1e}"
-        raise ValueError(f"onnx: the exported model is another one: {found_it}")
+        raise ValueError(f"onnx: expected logits within {TOLERANCE:.0e}, found {difference:.1e}")
     return content, difference
 
 

@@ -106,14 +106,12 @@ def locked(path: Path, when_busy: Callable[[], None]) -> Iterator[None]:
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0.2)
+        held = lock.acquire(timeout=0.2)
     except Timeout:
         when_busy()
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def check_writable(folder: StrPath, what: str) -> None:
@@ -128,8 +126,7 @@ def check_writable(folder: StrPath, what: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        found = f"cannot be written ({error.strerror}); choose another one"
-        raise OSError(f"{folder}: the {what} {found}") from None
+        raise OSError(f"{folder}: the {what} cannot be written ({error.strerror})") from None
 
 
 def sha256(path: StrPath) -> str:
@@ -167,7 +164,7 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
                 _fetch(url, part, have)
             except (OSError, HTTPException) as error:
                 if isinstance(error, HTTPError) and error.code == 416 and earlier:
-                    # Nothing comes after what an earlier call left: it was another file.
+                    # After what an earlier call left comes nothing: it is whole, or another file.
                     part.unlink()
                     earlier = False
                 elif part.stat().st_size <= have:

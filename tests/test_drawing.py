@@ -5,17 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
-import torch
 from PIL import Image
 
 from mixer import drawing
-
-
-def test_to_numpy_takes_any_tensor():
-    values = torch.tensor([0.5, 2.0], requires_grad=True)
-    for tensor in (values, values.bfloat16(), [0.5, 2.0]):
-        assert drawing.to_numpy(tensor).tolist() == [0.5, 2.0]
-    assert drawing.to_numpy(torch.tensor([3])).dtype == np.int64
 
 
 def test_curves_in_percent_beside_the_share_that_guessing_gets_right():

@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from mixer.checkpoint.classes import HALF, normalization
 from mixer.checkpoint.names import (
     LAYOUTS,
+    OFFICIAL,
     CheckpointError,
     Layout,
     official_name,
@@ -157,8 +159,9 @@ def read(path: StrPath) -> Checkpoint:
 
     Names may begin with any common prefix (``module.``, ``timm_model.``, big_vision's ``params/``)
     and stand in dictionaries of any depth; all that is beside the Mixer is passed over. Where a
-    ``config.json`` beside the file says that pixels are scaled otherwise than to [-1, 1], the
-    stem is rescaled so that they need not be.
+    ``config.json`` beside a file in another layout than the official one says that pixels are
+    scaled otherwise than to [-1, 1], the stem is rescaled so that they need not be (a warning says
+    so).
 
     Raises:
         CheckpointError: no such file, damaged, or without a Mixer, or with two.
@@ -186,7 +189,8 @@ def read(path: StrPath) -> Checkpoint:
         arrays[ours.get(name, name)] = layout.from_file(tensor)
     image_size = _said_size(said)
     # What was written here says its size, and is scaled already.
-    if image_size is None and {"stem.weight", "stem.bias"} <= arrays.keys():
+    foreign = image_size is None and layout is not OFFICIAL
+    if foreign and {"stem.weight", "stem.bias"} <= arrays.keys():
         _rescale_stem(arrays, *normalization(path))
     return Checkpoint(path, layout, arrays, image_size)
 
@@ -196,6 +200,7 @@ def _rescale_stem(arrays: dict[str, Tensor], mean: Sequence[float], std: Sequenc
     weight, bias = arrays["stem.weight"], arrays["stem.bias"]  # (C, 3, P, P), (C,)
     if (mean, std) == HALF or weight.shape[1] != len(mean):
         return
+    warnings.warn("the stem is rescaled, from config.json's mean and std to [-1, 1]", stacklevel=3)
     means, stds = torch.tensor([mean, std], dtype=torch.float64).view(2, -1, 1, 1)
     wide = weight.double() / stds
     arrays["stem.weight"] = (wide * 0.5).to(weight.dtype)
@@ -457,7 +462,7 @@ def convert(
     *,
     source_size: Size | None = None,
 ) -> MixerConfig:
-    """Write a checkpoint anew in another layout, every number as it was.
+    """Write a checkpoint anew in another layout, every number as ``read`` has it.
 
     Args:
         source: a file of any kind and layout.

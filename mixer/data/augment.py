@@ -12,9 +12,9 @@ from torch import Tensor
 # Pixels: a square's side, or (height, width).
 Size = int | tuple[int, int]
 
-# The official crop: its share of the area and its width over its height, which are TensorFlow's
-# defaults, and how often a box is drawn before the whole image is taken.
-AREA = (0.05, 1.0)
+# The official crop: its least share of the area and its width over its height, which are
+# TensorFlow's defaults, and how often a box is drawn before the whole image is taken.
+AREA = 0.05
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
 
@@ -58,22 +58,20 @@ def sample_crop_boxes(
     """Boxes (count, 4), int64 pixels: top, left, height, width, as the official code draws them.
 
     That is ``tf.image.sample_distorted_bounding_box`` (TensorFlow's ``GenerateRandomCrop``): the
-    ratio is uniform in ``RATIO``, the height a uniform integer from that of the smallest area in
-    ``AREA`` to the largest that fits. Rounding may take the area below its range: one row more
+    ratio is uniform in ``RATIO``, the height a uniform integer from that of the smallest area
+    (``AREA``) to the largest that fits. Rounding may take the area below its range: one row more
     mends that, or the box is drawn anew, and the whole image taken after 100 attempts. The corner
     is a uniform integer below what is left of the side, 0 where nothing is.
     """
     height, width = image_hw
-    smallest, largest = (share * height * width for share in AREA)
+    smallest = AREA * height * width
     draws = torch.rand(2, ATTEMPTS, count, generator=generator, device=device)
     corners = torch.rand(2, count, generator=generator, device=device)
     aspect = RATIO[0] + (RATIO[1] - RATIO[0]) * draws[0]  # (ATTEMPTS, count)
-    low, high = (torch.sqrt(area / aspect).round() for area in (smallest, largest))
     # The largest height whose width, rounded, is still inside the image.
-    widest = ((width + 0.5 - 1e-7) / aspect).floor()
-    widest = torch.where((widest * aspect).round() > width, widest - 1, widest)
-    high = torch.where((high * aspect).round() > width, widest, high).clamp(max=height)
-    low = torch.minimum(low, high)
+    high = ((width + 0.5 - 1e-7) / aspect).floor()
+    high = torch.where((high * aspect).round() > width, high - 1, high).clamp(max=height)
+    low = torch.minimum(torch.sqrt(smallest / aspect).round(), high)
     h = low + _uniform_below(draws[1], high - low + 1)
     h = torch.where((h * aspect).round() * h < smallest, h + 1, h)
     w = (h * aspect).round()

@@ -40,7 +40,7 @@ NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 MOST_THREADS = 16
 
-WAY_OUT = "mend or delete it, or leave such files out with --skip_unreadable"
+WAY_OUT = "leave such files out with --skip_unreadable, or (before a run begins) mend or delete it"
 
 # Place in the batch, height and width of a photo -> a box of it: top, left, height, width.
 Crop = Callable[[int, int, int], Sequence[int]]

@@ -60,7 +60,7 @@ def logits_apart(
     expected = copy.deepcopy(reference).to(dtype)(images.to(dtype))  # (N, num_classes)
     logits = with_weights_of(reference, model).to(dtype)(images.to(dtype))
     apart = float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
-    return f"off by {100 * apart:.3g} %" if apart > tolerance else ""
+    return f"off by {100 * apart:.{2 if apart < 0.1 else 0}f} %" if apart > tolerance else ""
 
 
 def with_weights_of(reference: nn.Module, model: nn.Module) -> nn.Module:

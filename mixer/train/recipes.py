@@ -37,8 +37,6 @@ RANGES = {
 class Recipe:
     """How to train. The defaults are the official fine-tuning recipe for CIFAR-10 (10,000 steps).
 
-    ``python -m mixer.train --help`` says what each field is.
-
     Raises:
         ValueError: a value that makes no recipe; says which, what was expected and what was found.
     """

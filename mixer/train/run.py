@@ -134,7 +134,7 @@ class History:
         steps, loss, lr: a number for each step, steps counted from 0; the rate that it was made at.
         eval_steps, test_accuracy, test_loss: of each test, after so many steps.
         seconds: of training alone, without tests and files.
-        images_per_second: the same, of this process, without its first step, which compiles.
+        images_per_second: the same, of all processes, without its first step, which compiles.
         wall_seconds: with tests and files too; of a run that was killed, from its last state on.
     """
 
@@ -284,7 +284,12 @@ class Run:
         right = loss = count = 0.0
         if len(labels):
             size, kind = self.options.eval_batch_size, self.precision
-            scores = evaluate(weights, images, labels, batch_size=size, precision=kind)
+            try:
+                scores = evaluate(weights, images, labels, batch_size=size, precision=kind)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                self.save()
+                hint = f"resume with an --eval_batch_size below {size}"
+                raise TrainingError(f"out of memory in a test; {hint}") from error
             count = scores.num_images
             right, loss = round(scores.accuracy * count), scores.loss * count
         right, loss, count = distributed.all_sum([right, loss, count], self.device)
@@ -343,7 +348,7 @@ class Run:
             ValueError: it is damaged, or of a run with other settings.
         """
         path = Path(self.options.output_dir or "") / STATE
-        if not path.exists():
+        if self.options.output_dir is None or not path.exists():
             return
         saved = _read_state(path)
         if differing := _differences(saved["settings"], self.settings):

@@ -129,8 +129,14 @@ def test_a_stem_for_other_pixels_is_rescaled_once(tmp_path):
     beside(tmp_path, "config.json", {"pretrained_cfg": {"mean": mean, "std": std}})
     pixels = torch.rand(2, 3, 8, 8)
     theirs = model((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1))
-    assert torch.allclose(from_npz(tmp_path / "model.pth")(2 * pixels - 1), theirs, atol=1e-5)
+    with pytest.warns(UserWarning, match="the stem is rescaled, from config.json's mean and std"):
+        assert torch.allclose(from_npz(tmp_path / "model.pth")(2 * pixels - 1), theirs, atol=1e-5)
     assert check(tmp_path / "model.pth")[1]
+    # An official file takes [-1, 1], whatever lies beside it.
+    mixer.save_npz(model, tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as arrays:
+        np.savez(tmp_path / "official.npz", **arrays)  # without a size
+    assert torch.equal(from_npz(tmp_path / "official.npz")(pixels), model(pixels))
     # The copy lies beside the same config.json, and is for [-1, 1] already.
     convert(tmp_path / "model.pth", tmp_path / "copy.safetensors")
     assert torch.allclose(

@@ -93,8 +93,7 @@ def test_bad_input_is_named_in_one_line(command, file, photo, tmp_path, argument
 
 def test_a_missing_package_is_one_line_with_the_extra(command, file, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    install = 'pip install "mixer-notebooks[export]"'
-    said = f"error: onnx is not installed; {install} brings it\n"
+    said = 'error: onnx is missing: pip install "mixer-notebooks[export]"\n'
     assert command("export", file, "--onnx", "m.onnx") == (1, "", said)
 
 

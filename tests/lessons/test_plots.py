@@ -99,18 +99,6 @@ def test_to_rgb_reads_every_usual_scale() -> None:
     assert plots.to_rgb(np.full((4, 4, 3), 1.01))[0, 0, 0] == 255
 
 
-def test_signed_limits_are_symmetric() -> None:
-    assert plots.signed_limits(torch.tensor([-3.0, 1.0])) == (-3.0, 3.0)
-    assert plots.signed_limits([0.0, 0.0]) == plots.signed_limits([]) == (-1.0, 1.0)
-
-
-def test_tile_puts_grids_in_reading_order() -> None:
-    canvas = plots.tile(np.arange(3)[:, None, None] * np.ones((3, 2, 2)), columns=2)
-    assert canvas.shape == (5, 5)
-    assert [canvas[:2, :2].mean(), canvas[:2, 3:].mean(), canvas[3:, :2].mean()] == [0, 1, 2]
-    assert np.isnan(canvas[2]).all() and np.isnan(canvas[3:, 3:]).all()
-
-
 def test_patches_are_those_of_unfold() -> None:
     image = torch.from_numpy(photo(12)).permute(2, 0, 1)[None].float()  # (1, 3, 12, 12)
     expected = functional.unfold(image, 4, stride=4)[0].T.reshape(9, 3, 4, 4).permute(0, 2, 3, 1)
@@ -123,11 +111,6 @@ def test_every_grid_has_its_own_scale_with_white_at_zero() -> None:
     assert [label.get_text() for label in bar.get_yticklabels()] == ["−largest", "0", "+largest"]
     np.testing.assert_array_equal(shown.get_array().compressed(), [1, 0, -1, 0.5])
     assert shown.norm.vmin == -shown.norm.vmax
-
-
-def test_tables_share_a_scale() -> None:
-    fig = plots.token_tables({"quiet": torch.eye(2), "loud": 10 * torch.eye(2)})
-    assert [ax.images[0].norm.vmax for ax in fig.axes] == [10, 10]
 
 
 def test_a_weight_of_zero_is_not_taken_for_a_small_one() -> None:

@@ -5,6 +5,7 @@ import pickle
 import random
 import signal
 from dataclasses import asdict, replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ import mixer
 from mixer.data import UnreadablePhoto
 from mixer.train import Options, evaluate, finetune, train
 from mixer.train import run as run_module
-from mixer.train.loop import train_steps
+from mixer.train.loop import TrainingError, train_steps
 from mixer.train.run import READ_EVERY, Run, Stopped
 
 FILES = {"config.json", "metrics.jsonl", "state.pt", "best.npz", "model.npz", "history.json"}
@@ -187,6 +188,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, cap
             run(ended, data, recipe, output_dir=folder, resume=resume)
 
 
+def test_memory_that_a_test_lacks_loses_no_step(data, tmp_path, monkeypatch):
+    full = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(run_module, "evaluate", full)
+    with pytest.raises(TrainingError, match="resume with an --eval_batch_size below 512"):
+        run(tiny_model(), data, output_dir=tmp_path, eval_every=2)
+    monkeypatch.undo()
+    found = run(tiny_model(seed=3), data, output_dir=tmp_path, resume=True)
+    assert found.steps == list(range(6)) and len(lines_of(tmp_path)) == 7
+
+
 def test_the_number_of_parts_goes_on_unless_it_is_asked_for(data, tmp_path, monkeypatch):
     stop_at(monkeypatch, 2)
     options = {"output_dir": tmp_path, "gradient_accumulation_steps": 3}
@@ -198,6 +209,11 @@ def test_the_number_of_parts_goes_on_unless_it_is_asked_for(data, tmp_path, monk
         running = Run(tiny_model(), data, SHORT, options)
         running.resume()
         assert (running.parts, running.step) == (parts, 2)
+    # Without a folder nothing is read from the one where it runs.
+    monkeypatch.chdir(tmp_path)
+    alone = Run(tiny_model(), data, SHORT, Options("cpu", "fp32", resume=True))
+    alone.resume()
+    assert alone.step == 0
 
 
 def test_other_settings_do_not_go_on(data, tmp_path):
