@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--name cifar10-100_500 --model_type Mixer-B_16. What is not given comes from the recipe.",
     )
     add = flags.add_argument
-    add("--name", required=True, help="cifar10-100_500 sets data, warm-up, steps (no --recipe)")
+    add("--name", required=True, help="cifar10-100_500 sets data and steps, where no --recipe does")
     add("--recipe", help=f"one of {', '.join(RECIPES)} (default: official)")
     known = ", ".join([*OFFICIAL_FILES, *(name for name in bundled_names() if name in MODELS)])
     add("--model_type", default="Mixer-B_16", help=f"{known}; from scratch any of mixer.MODELS")
