@@ -164,7 +164,7 @@ def download(url: str, path: StrPath, *, md5: str | None = None) -> None:
                 _fetch(url, part, have)
             except (OSError, HTTPException) as error:
                 if isinstance(error, HTTPError) and error.code == 416 and earlier:
-                    # After what an earlier call left comes nothing: it is whole, or another file.
+                    # Nothing follows what an earlier call left: it is whole, or another file.
                     part.unlink()
                     earlier = False
                 elif part.stat().st_size <= have:

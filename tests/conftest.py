@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import make_data, noise
+from helpers import make_data, noise, random_model
 from PIL import Image
 
+import mixer
 from mixer.data import ImageData
 
 
@@ -22,6 +23,18 @@ def small() -> ImageData:
     labels = torch.arange(30) % 3
     images, others = noise(30, 8, 8), noise(6, 8, 8)
     return ImageData("small", images, labels, others, labels[:6], ("a", "b", "c"))
+
+
+@pytest.fixture(scope="session")
+def oblong() -> mixer.MlpMixer:
+    """Of wide images; its 64 tokens are also those of 32 by 32 pixels."""
+    return random_model(mixer.MixerConfig(4, 2, 8, 6, 10, num_classes=3, image_size=(16, 64)))
+
+
+@pytest.fixture
+def oblong_file(oblong: mixer.MlpMixer, tmp_path: Path) -> Path:
+    mixer.save_npz(oblong, tmp_path / "oblong.npz")
+    return tmp_path / "oblong.npz"
 
 
 @pytest.fixture

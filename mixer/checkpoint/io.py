@@ -158,10 +158,9 @@ def read(path: StrPath) -> Checkpoint:
     """Read a checkpoint of any kind, by the ending of its name; without one it is an ``.npz``.
 
     Names may begin with any common prefix (``module.``, ``timm_model.``, big_vision's ``params/``)
-    and stand in dictionaries of any depth; all that is beside the Mixer is passed over. Where a
-    ``config.json`` beside a file in another layout than the official one says that pixels are
-    scaled otherwise than to [-1, 1], the stem is rescaled so that they need not be (a warning says
-    so).
+    and stand in dictionaries of any depth; all that is beside the Mixer is passed over. The
+    stem of a file that is not in the official layout is rescaled, with a warning, if a
+    ``config.json`` beside it has another mean and deviation of pixels than [-1, 1] needs.
 
     Raises:
         CheckpointError: no such file, damaged, or without a Mixer, or with two.

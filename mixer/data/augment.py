@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Pixels: a square's side, or (height, width).
-Size = int | tuple[int, int]
+from mixer.config import Size
 
 # The official crop: its least share of the area and its width over its height, which are
 # TensorFlow's defaults, and how often a box is drawn before the whole image is taken.
-AREA = 0.05
+MIN_AREA = 0.05
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
 
@@ -59,12 +58,12 @@ def sample_crop_boxes(
 
     That is ``tf.image.sample_distorted_bounding_box`` (TensorFlow's ``GenerateRandomCrop``): the
     ratio is uniform in ``RATIO``, the height a uniform integer from that of the smallest area
-    (``AREA``) to the largest that fits. Rounding may take the area below its range: one row more
-    mends that, or the box is drawn anew, and the whole image taken after 100 attempts. The corner
-    is a uniform integer below what is left of the side, 0 where nothing is.
+    (``MIN_AREA``) to the largest that fits. Rounding may take the area below its range: one row
+    more mends that, or the box is drawn anew, and the whole image taken after 100 attempts. The
+    corner is a uniform integer below what is left of the side, 0 where nothing is.
     """
     height, width = image_hw
-    smallest = AREA * height * width
+    smallest = MIN_AREA * height * width
     draws = torch.rand(2, ATTEMPTS, count, generator=generator, device=device)
     corners = torch.rand(2, count, generator=generator, device=device)
     aspect = RATIO[0] + (RATIO[1] - RATIO[0]) * draws[0]  # (ATTEMPTS, count)

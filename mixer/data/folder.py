@@ -25,7 +25,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from mixer.data.augment import Size, height_width, resize
+from mixer.config import Size
+from mixer.data.augment import height_width, resize
 from mixer.files import format_error
 
 # The first that holds class folders is taken.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mixer.data.augment import Size
+from mixer.config import Size
 from mixer.data.dataset import ImageData
 from mixer.data.folder import read_folder
 from mixer.files import StrPath, data_dir, download, format_error, replacing

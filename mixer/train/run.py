@@ -502,8 +502,7 @@ def finetune(
 
 def _check_inputs(model: MlpMixer, data: ImageData, recipe: Recipe) -> None:
     if other := {p.dtype for p in model.parameters()} - {torch.float32}:
-        hint = "precision= says what is computed in"
-        raise ValueError(f"model: expected float32 weights, found {other.pop()}; {hint}")
+        raise ValueError(f"model: expected float32 weights, found {other.pop()}; see precision=")
     needed, there = len(data.classes), model.config.num_classes
     if needed > there:
         raise ValueError(f"model: expected {needed} classes, as {data.name} has, found {there}")

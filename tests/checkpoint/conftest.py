@@ -1,11 +1,10 @@
-"""Two small checkpoints: their models, their files, and the arrays of the first made by hand."""
+"""A small checkpoint: its model, its file, and its arrays made by hand."""
 
 import numpy as np
 import pytest
 from helpers import random_model
 
 import mixer
-from mixer.config import MixerConfig
 
 
 @pytest.fixture
@@ -17,18 +16,6 @@ def model():
 def file(model, tmp_path):
     mixer.save_npz(model, tmp_path / "model.npz")
     return tmp_path / "model.npz"
-
-
-@pytest.fixture(scope="session")
-def oblong():
-    """Its 64 tokens are also those of 32 by 32 pixels."""
-    return random_model(MixerConfig(4, 2, 8, 6, 10, num_classes=3, image_size=(16, 64)))
-
-
-@pytest.fixture
-def oblong_file(oblong, tmp_path):
-    mixer.save_npz(oblong, tmp_path / "oblong.npz")
-    return tmp_path / "oblong.npz"
 
 
 @pytest.fixture(scope="session")

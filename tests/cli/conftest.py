@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers import random_model
 from PIL import Image
 
-import mixer
 from mixer.cli import main
-from mixer.config import MixerConfig
 
 
 @pytest.fixture
@@ -35,15 +32,8 @@ def photo(tmp_path):
 
 
 @pytest.fixture
-def oblong():
-    """A small model of images that are wider than high, whose tokens would make a square."""
-    return random_model(MixerConfig(4, 2, 8, 6, 10, num_classes=3, image_size=(16, 64)))
-
-
-@pytest.fixture
-def file(oblong, tmp_path):
-    mixer.save_npz(oblong, tmp_path / "oblong.npz")
-    return tmp_path / "oblong.npz"
+def file(oblong_file):
+    return oblong_file
 
 
 @pytest.fixture(autouse=True)

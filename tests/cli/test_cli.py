@@ -169,6 +169,14 @@ def test_a_size_that_the_file_does_not_say(command, file, tmp_path):
     assert "16 x 64 px" in command("convert", "m.npz", "a.npz", "--source_size", "16x64")[1]
 
 
+def test_a_warning_is_a_line(oblong, tmp_path):
+    torch.save(oblong.state_dict(), tmp_path / "m.pth")
+    (tmp_path / "config.json").write_text('{"mean": [0, 0, 0], "std": [1, 1, 1]}')
+    done = process("convert", "m.pth", "m.npz", "--source_size", "16x64", cwd=tmp_path)
+    said = "warning: the stem is rescaled, from config.json's mean and std to [-1, 1]\n"
+    assert (done.returncode, done.stderr) == (0, said)
+
+
 def test_convert_there_and_back(command, file, tmp_path):
     said = command("convert", file, "t.safetensors", "--layout", "timm")[1]
     megabytes = f"{(tmp_path / 't.safetensors').stat().st_size / 1e6:.1f} MB\n"
